@@ -1,0 +1,47 @@
+# make serve, make test: all that a fresh machine with Python 3.11 needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := constraints.txt
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: serve test check bench lock clean
+
+serve: $(VENV)/serve.installed
+	$(if $(HOST),DROPCAST_HOST=$(HOST)) $(if $(PORT),DROPCAST_PORT=$(PORT)) $(BIN)/dropcast serve
+
+test: check
+	$(BIN)/python -m pytest --cov --cov-report=term $(TESTS)
+
+check: $(VENV)/dev.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/dev.installed
+	$(BIN)/python -m benchmarks
+
+# Resolves the newest versions that pyproject.toml allows, and writes down all of them.
+lock:
+	rm -rf $(VENV)-lock
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install --quiet torch==2.13.0 '.[dev]'
+	$(VENV)-lock/bin/pip freeze --all --exclude pip --exclude dropcast --exclude-editable | sed 's/+cpu$$//' > $(LOCK)
+	rm -rf $(VENV)-lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+$(VENV)/serve.installed: pyproject.toml $(LOCK)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing Dropcast and what it needs (a few minutes the first time) …"
+	@$(BIN)/pip install --constraint $(LOCK) --editable .
+	@touch $@
+
+$(VENV)/dev.installed: $(VENV)/serve.installed
+	@echo "installing what the tests need …"
+	@$(BIN)/pip install --constraint $(LOCK) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,319 @@
+"""Columns <-> tensors: what a model remembers of its table, so that clients send raw records.
+
+A `Schema` is plain data inside the artifact. It encodes records into the (N, D) inputs of
+the network and decodes outputs into the target's units or into probabilities.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from models.errors import EncodeError, Problem
+
+Array = np.ndarray
+Task = Literal["regression", "classification"]
+
+# Standardised inputs beyond this would overflow the network's 32-bit arithmetic.
+LARGEST_INPUT = 1e15
+# A request's errors are listed up to this many.
+MOST_PROBLEMS = 100
+
+
+@dataclass(frozen=True)
+class NumberFeature:
+    """A numeric column: standardised by the training rows' mean and std, one input wide;
+    where training had missing values `fill` replaces them and a second input says so."""
+
+    name: str
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+    fill: float | None = None
+
+    @property
+    def width(self) -> int:
+        return 1 if self.fill is None else 2
+
+    def describe(self) -> dict[str, Any]:
+        """For the version's card."""
+        return {
+            "name": self.name,
+            "type": "number",
+            "minimum": self.minimum,
+            "maximum": self.maximum,
+            "mean": self.mean,
+            "std": self.std,
+            "missing_allowed": self.fill is not None,
+        }
+
+    def encode(self, values: Sequence[Any]) -> tuple[Array, Array, list[tuple[int, str]]]:
+        """(N, width) inputs, the rows outside the training range, and what is wrong where."""
+        numbers, problems = self._numbers(values)
+        missing = np.isnan(numbers)
+        if self.fill is not None:
+            numbers = np.where(missing, self.fill, numbers)
+        outside = ~missing & ((numbers < self.minimum) | (numbers > self.maximum))
+        with np.errstate(over="ignore"):
+            scaled = (numbers - self.mean) / self.std
+        for row in np.flatnonzero(np.abs(scaled) > LARGEST_INPUT):
+            problems.append((int(row), "is too far outside the training range to compute with"))
+        columns = (scaled,) if self.fill is None else (scaled, missing)
+        return np.stack(columns, axis=1), outside, problems
+
+    def _numbers(self, values: Sequence[Any]) -> tuple[Array, list[tuple[int, str]]]:
+        if set(map(type, values)) <= {float, int}:
+            try:
+                numbers = np.array(values, dtype=np.float64)
+            except OverflowError:
+                pass
+            else:
+                if np.isfinite(numbers).all():
+                    return numbers, []
+        numbers = np.zeros(len(values))
+        problems = []
+        for row, value in enumerate(values):
+            message = self._fault(value)
+            if message:
+                problems.append((row, message))
+            else:
+                numbers[row] = math.nan if value is None else value
+        return numbers, problems
+
+    def _fault(self, value: Any) -> str | None:
+        if value is None:
+            return _MISSING if self.fill is None else None
+        if type(value) not in (int, float):
+            return f"a number is due, not {_described(value)}"
+        try:
+            finite = math.isfinite(value)
+        except OverflowError:
+            finite = False
+        return None if finite else "a finite number is due"
+
+
+@dataclass(frozen=True)
+class CategoryFeature:
+    """A column of categories: one input for each of `categories`, one that the `rare` ones
+    share, one for missing where training had missing values. Booleans are the categories
+    "false" and "true"."""
+
+    name: str
+    categories: tuple[str, ...]
+    rare: tuple[str, ...] = ()
+    has_missing: bool = False
+
+    @property
+    def width(self) -> int:
+        return len(self.categories) + bool(self.rare) + self.has_missing
+
+    def describe(self) -> dict[str, Any]:
+        """For the version's card."""
+        return {
+            "name": self.name,
+            "type": "category",
+            "categories": sorted((*self.categories, *self.rare)),
+            "missing_allowed": self.has_missing,
+        }
+
+    @cached_property
+    def _positions(self) -> dict[Any, int]:
+        positions: dict[Any, int] = {name: i for i, name in enumerate(self.categories)}
+        positions |= dict.fromkeys(self.rare, len(self.categories))
+        if self.has_missing:
+            positions[None] = self.width - 1
+        return positions
+
+    def encode(self, values: Sequence[Any]) -> tuple[Array, Array, list[tuple[int, str]]]:
+        """(N, width) inputs, the rows of unknown category, and what is wrong where."""
+        inputs = np.zeros((len(values), self.width))
+        unknown = np.zeros(len(values), dtype=bool)
+        problems = []
+        for row, given in enumerate(values):
+            value = str(given).lower() if type(given) in (bool, int) else given
+            if value is None and not self.has_missing:
+                problems.append((row, _MISSING))
+            elif value is not None and type(value) is not str:
+                problems.append((row, f"a text is due, not {_described(value)}"))
+            elif value in self._positions:
+                inputs[row, self._positions[value]] = 1.0
+            else:
+                # Closest to what the network has seen: pooled with the rare ones if there are any.
+                unknown[row] = True
+                if self.rare:
+                    inputs[row, len(self.categories)] = 1.0
+        return inputs, unknown, problems
+
+
+Feature = NumberFeature | CategoryFeature
+
+
+@dataclass(frozen=True)
+class Target:
+    """The column to predict: `labels` for classes (their order is that of the outputs),
+    mean and std of the training rows for numbers."""
+
+    name: str
+    labels: tuple[str, ...] = ()
+    mean: float = 0.0
+    std: float = 1.0
+
+    @property
+    def task(self) -> Task:
+        return "classification" if self.labels else "regression"
+
+    @property
+    def out_features(self) -> int:
+        return len(self.labels) or 1
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Inputs (N, D) float32, and for each row its flags."""
+
+    inputs: Array
+    flags: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The features in order, the target, and the columns that training set aside, each with
+    the reason; records may still carry those."""
+
+    features: tuple[Feature, ...]
+    target: Target
+    ignored: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def in_features(self) -> int:
+        """D, the width of the network's input."""
+        return sum(feature.width for feature in self.features)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(feature.name for feature in self.features) | frozenset(self.ignored)
+
+    def encode(self, instances: Sequence[Any]) -> Encoded:
+        """Inputs for N records, each an object by feature name or an array in order.
+
+        Raises:
+            EncodeError: for each fault its row and feature: a value of the wrong type, not
+                finite, or missing where training had none missing; a wrong width; an
+                unknown name.
+        """
+        columns, problems = self._columns(instances)
+        if problems:
+            raise EncodeError(problems)
+        return self.encode_columns(columns)
+
+    def encode_columns(self, columns: Sequence[Sequence[Any]]) -> Encoded:
+        """The same from one sequence of N values for each feature, in order."""
+        n_rows = len(columns[0])
+        inputs = np.empty((n_rows, self.in_features), dtype=np.float32)
+        flags: list[list[str]] = [[] for _ in range(n_rows)]
+        problems: list[Problem] = []
+        at = 0
+        for feature, values in zip(self.features, columns, strict=True):
+            block, flagged, faults = feature.encode(values)
+            problems += [Problem(row, feature.name, message) for row, message in faults]
+            if not problems:
+                inputs[:, at : at + feature.width] = block
+            flag = "out_of_range" if isinstance(feature, NumberFeature) else "unknown_category"
+            for row in np.flatnonzero(flagged):
+                flags[row].append(f"{flag}:{feature.name}")
+            at += feature.width
+        if problems:
+            raise EncodeError(sorted(problems, key=lambda problem: problem.row)[:MOST_PROBLEMS])
+        return Encoded(inputs, flags)
+
+    def decode(self, outputs: Array) -> Array:
+        """Outputs (…, C) in the target's units, or as probabilities; float64."""
+        outputs = np.asarray(outputs, dtype=np.float64)
+        if self.target.task == "classification":
+            return softmax(outputs)
+        return outputs * self.target.std + self.target.mean
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `Schema.from_dict` is the way back."""
+        return {
+            "features": [
+                {"type": "number" if isinstance(f, NumberFeature) else "category", **asdict(f)}
+                for f in self.features
+            ],
+            "target": asdict(self.target),
+            "ignored": dict(self.ignored),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Schema:
+        features: list[Feature] = []
+        for fields in values["features"]:
+            rest = {key: value for key, value in fields.items() if key != "type"}
+            if fields["type"] == "number":
+                features.append(NumberFeature(**rest))
+            else:
+                rest |= {key: tuple(rest[key]) for key in ("categories", "rare")}
+                features.append(CategoryFeature(**rest))
+        target = dict(values["target"])
+        return cls(
+            tuple(features),
+            Target(**target | {"labels": tuple(target["labels"])}),
+            dict(values["ignored"]),
+        )
+
+    def _columns(self, instances: Sequence[Any]) -> tuple[list[list[Any]], list[Problem]]:
+        columns: list[list[Any]] = [[] for _ in self.features]
+        problems: list[Problem] = []
+        names = [feature.name for feature in self.features]
+        for row, instance in enumerate(instances):
+            if len(problems) >= MOST_PROBLEMS:
+                break
+            if isinstance(instance, Mapping):
+                if not instance.keys() <= self._known:
+                    problems += self._unknown_names(row, instance)
+                values: Sequence[Any] = [instance.get(name) for name in names]
+            elif isinstance(instance, list | tuple):
+                values = instance
+                if len(values) != len(names):
+                    message = (
+                        f"{len(names)} values are due, one for each feature, not {len(values)}"
+                    )
+                    problems.append(Problem(row, None, message))
+                    continue
+            else:
+                message = f"an object or an array is due, not {_described(instance)}"
+                problems.append(Problem(row, None, message))
+                continue
+            for column, value in zip(columns, values, strict=True):
+                column.append(value)
+        return columns, problems
+
+    def _unknown_names(self, row: int, instance: Mapping[str, Any]) -> list[Problem]:
+        problems = []
+        for name in instance:
+            if name == self.target.name:
+                problems.append(Problem(row, name, "is the target, which the model predicts"))
+            elif name not in self._known:
+                problems.append(Problem(row, name, "is not a feature of this model"))
+        return problems
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities over the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+_MISSING = "is missing, and training had no missing values here"
+
+
+def _described(value: Any) -> str:
+    names = {type(None): "null", bool: "a boolean", str: "a text", int: "a number"}
+    names |= {float: "a number", list: "an array", dict: "an object"}
+    return names.get(type(value), f"a {type(value).__name__}")

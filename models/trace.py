@@ -1,0 +1,138 @@
+"""What dropout does to one row, layer by layer: for eyes, not for speed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from models.dropout import inverted_scale
+from models.masks import MaskStream, NoiseSite
+from models.mlp import ACTIVATIONS
+from models.sampling import Plan
+
+Array = np.ndarray
+
+# Mask values counted at a time.
+_BLOCK = 2**22
+
+
+@dataclass(frozen=True)
+class LayerTrace:
+    """One place where dropout acts, in eval mode and in the first sample.
+
+    For units: `masked` = `sample` · mask · scale, all (units,). For DropConnect the mask is
+    that of the weights, (out, in), and activations are the layer's outputs, (out,), with its
+    own weights whole (`sample`) and thinned (`masked`). Gaussian noise is its own mask, with
+    scale 1. `fraction_dropped` is of the first sample; a concrete mask below 1/2 counts.
+    """
+
+    name: str
+    kind: str
+    p: float
+    scale: float
+    eval_activations: Array
+    sample_activations: Array
+    mask: Array
+    masked_activations: Array
+    fraction_dropped: float
+
+
+@dataclass(frozen=True)
+class Trace:
+    """All layers, and the fraction dropped over all of them and all T samples."""
+
+    layers: list[LayerTrace]
+    fraction_dropped: float
+
+
+def trace_dropout(plan: Plan, x: Tensor, *, seed: int, n_samples: int) -> Trace:
+    """The trace of one row x (1, D); the first sample is that of `sampling.sample`.
+
+    Source of the inverted scale: Srivastava et al. 2014, section 10 (their p is the
+    probability of keeping).
+    """
+    noise = MaskStream(plan.sites, seed, device=plan.device).take(1)
+    masks = [None if mask is None else mask[0] for mask in noise]
+    x = x.to(plan.device)
+    drops_weights = plan.config.dropout == "dropconnect"
+    layers = _weight_layers(plan, x, masks) if drops_weights else _unit_layers(plan, x, masks)
+    return Trace(layers, _fraction_over_samples(plan, seed, n_samples))
+
+
+def _unit_layers(plan: Plan, x: Tensor, masks: list[Tensor | None]) -> list[LayerTrace]:
+    evaluated = sampled = x[0]
+    layers = []
+    for i, (site, mask) in enumerate(zip(plan.sites, masks, strict=True)):
+        masked = sampled if mask is None else sampled * mask
+        if i > 0 or site.is_active:
+            name = "input" if i == 0 else f"hidden {i}"
+            layers.append(_layer(name, site, mask, evaluated, sampled, masked))
+        if i < len(plan.weights) - 1:
+            activation = ACTIVATIONS[plan.config.activation]
+            evaluated = activation(evaluated @ plan.weights[i] + plan.biases[i])
+            sampled = activation(masked @ plan.weights[i] + plan.biases[i])
+    return layers
+
+
+def _weight_layers(plan: Plan, x: Tensor, masks: list[Tensor | None]) -> list[LayerTrace]:
+    evaluated = sampled = x[0]
+    sizes = (*plan.config.hidden, plan.config.raw_features)
+    layers = []
+    for i, (site, mask) in enumerate(zip(plan.sites, masks, strict=True)):
+        weight, bias = plan.weights[i][:, : sizes[i]], plan.biases[i][: sizes[i]]
+        is_last = i == len(sizes) - 1
+        activation = (lambda h: h) if is_last else ACTIVATIONS[plan.config.activation]
+        shaped = None if mask is None else mask.reshape(sizes[i], -1)
+        thinned = weight if shaped is None else weight * shaped.t()
+        evaluated = activation(evaluated @ weight + bias)
+        whole = activation(sampled @ weight + bias)
+        sampled = activation(sampled @ thinned + bias)
+        if i > 0 or site.is_active:
+            layers.append(_layer(f"linear {i + 1}", site, shaped, evaluated, whole, sampled))
+    return layers
+
+
+def _layer(
+    name: str,
+    site: NoiseSite,
+    mask: Tensor | None,
+    evaluated: Tensor,
+    sampled: Tensor,
+    masked: Tensor,
+) -> LayerTrace:
+    scale = 1.0 if site.kind == "gaussian" else inverted_scale(site.p)
+    factors = np.ones(site.size) if mask is None else mask.cpu().numpy().astype(np.float64)
+    kept = factors / scale if scale else factors
+    return LayerTrace(
+        name=name,
+        kind=site.kind,
+        p=site.p,
+        scale=scale,
+        eval_activations=evaluated.cpu().numpy(),
+        sample_activations=sampled.cpu().numpy(),
+        mask=kept.round(6),
+        masked_activations=masked.cpu().numpy(),
+        fraction_dropped=_count_dropped(site, factors) / factors.size,
+    )
+
+
+def _count_dropped(site: NoiseSite, factors: Array) -> int:
+    if site.kind == "gaussian" and site.p < 1.0:
+        return 0
+    return int((factors <= 0.5 * inverted_scale(site.p)).sum())
+
+
+def _fraction_over_samples(plan: Plan, seed: int, n_samples: int) -> float:
+    stream = MaskStream(plan.sites, seed)
+    active = [site for site in plan.sites if site.is_active]
+    width = sum(site.size for site in active)
+    dropped, done = 0, 0
+    while done < n_samples:
+        count = min(n_samples - done, max(1, _BLOCK // width))
+        masks = [mask for mask in stream.take(count) if mask is not None]
+        for site, mask in zip(active, masks, strict=True):
+            dropped += _count_dropped(site, mask.numpy())
+        done += count
+    return dropped / (width * n_samples)

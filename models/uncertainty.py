@@ -1,0 +1,165 @@
+"""From T samples to an answer: moments, quantiles, entropies and votes for each row.
+
+Arrays are NumPy float64, samples first: (T, N) for regression, (T, N, C) for classes; raw
+outputs of the network are (T, N, K) as in `models.sampling`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from models.table import Target, softmax
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class RegressionSummary:
+    """What T Gaussians (mean and noise variance each) say of N rows, in the target's units.
+
+    The predictive distribution is their equal mixture. All fields are (N,), `quantiles`
+    is (N, Q).
+    """
+
+    mean: Array
+    epistemic_std: Array
+    aleatoric_std: Array
+    quantiles: Array
+    standard_error: Array
+
+    @property
+    def std(self) -> Array:
+        """Of the predictive distribution: both parts, as variances, added."""
+        return np.asarray(np.hypot(self.epistemic_std, self.aleatoric_std))
+
+
+@dataclass(frozen=True)
+class ClassificationSummary:
+    """What T probability vectors say of N rows. Entropies are in nats."""
+
+    probabilities: Array  # (N, C), the mean over samples
+    std: Array  # (N, C), over samples
+    standard_error: Array  # (N, C), of the mean
+    entropy: Array  # (N,), of the mean probabilities
+    expected_entropy: Array  # (N,), mean of the samples' entropies
+    variation_ratio: Array  # (N,), share of samples that do not vote for the modal class
+
+    @property
+    def mutual_information(self) -> Array:
+        """Between the class and the thinned network, (N,): entropy minus expected entropy."""
+        return np.asarray(self.entropy - self.expected_entropy)
+
+
+Summary = RegressionSummary | ClassificationSummary
+
+
+def summarise(target: Target, raw: Array, quantiles: Sequence[float] = ()) -> Summary:
+    """The summary of raw outputs (T, N, K), T at least 2, in the target's own terms."""
+    if target.task == "classification":
+        return summarise_classification(softmax(raw))
+    return summarise_regression(*to_gaussians(target, raw), quantiles)
+
+
+def to_gaussians(target: Target, raw: Array) -> tuple[Array, Array]:
+    """Means and noise variances (…, N) in the target's units, from raw outputs (…, N, 2)."""
+    means = raw[..., 0] * target.std + target.mean
+    return means, np.exp(raw[..., 1]) * target.std**2
+
+
+def join(parts: Sequence[Summary]) -> Summary:
+    """The summary of the rows of all parts, in order."""
+    first = parts[0]
+    columns = {
+        item.name: np.concatenate([getattr(part, item.name) for part in parts])
+        for item in fields(first)
+    }
+    return type(first)(**columns)
+
+
+def summarise_regression(
+    means: Array, variances: Array, quantiles: Sequence[float] = ()
+) -> RegressionSummary:
+    """Moments and quantiles of N mixtures of T Gaussians, from means and variances (T, N).
+
+    T is at least 2; the variance over samples is the unbiased one. Law of total variance:
+    Kendall & Gal 2017, section 3.
+    """
+    epistemic = means.std(axis=0, ddof=1)
+    return RegressionSummary(
+        mean=means.mean(axis=0),
+        epistemic_std=epistemic,
+        aleatoric_std=np.sqrt(variances.mean(axis=0)),
+        quantiles=mixture_quantiles(means, np.sqrt(variances), quantiles),
+        standard_error=epistemic / np.sqrt(len(means)),
+    )
+
+
+def summarise_classification(probabilities: Array) -> ClassificationSummary:
+    """Averages, entropies and votes of N rows from samples (T, N, C), T at least 2.
+
+    Measures as in Gal 2016, section 3.3: predictive entropy, mutual information (BALD)
+    and variation ratio.
+    """
+    n_samples, _, n_classes = probabilities.shape
+    mean = probabilities.mean(axis=0)
+    std = probabilities.std(axis=0, ddof=1)
+    entropy = entropies(mean)
+    votes = probabilities.argmax(axis=2)
+    counts = np.stack([(votes == label).sum(axis=0) for label in range(n_classes)])
+    return ClassificationSummary(
+        probabilities=mean,
+        std=std,
+        standard_error=std / np.sqrt(n_samples),
+        entropy=entropy,
+        # Jensen: never above the entropy of the mean but by rounding.
+        expected_entropy=np.minimum(entropies(probabilities).mean(axis=0), entropy),
+        variation_ratio=1.0 - counts.max(axis=0) / n_samples,
+    )
+
+
+def entropies(probabilities: Array) -> Array:
+    """Shannon entropy in nats over the last axis; 0 log 0 is 0."""
+    logs = np.log(np.where(probabilities > 0.0, probabilities, 1.0))
+    return np.asarray(-(probabilities * logs).sum(axis=-1) + 0.0)
+
+
+def mixture_quantiles(means: Array, stds: Array, levels: Sequence[float]) -> Array:
+    """The quantiles (N, Q) of N equal mixtures of T Gaussians, from (T, N) means and stds.
+
+    Root of the mixture's distribution function, by Newton steps inside a bracket that
+    halves when a step leaves it; to 1e-10 of the bracket's first width.
+    """
+    n_rows = means.shape[1]
+    if not levels:
+        return np.empty((n_rows, 0))
+    target = np.asarray(levels, dtype=np.float64)[:, None]
+    z = torch.special.ndtri(torch.from_numpy(target)).numpy()
+    # A mixture's quantile lies between the least and the greatest of its parts' quantiles.
+    low = np.stack([(means + stds * level).min(axis=0) for level in z[:, 0]])
+    high = np.stack([(means + stds * level).max(axis=0) for level in z[:, 0]])
+    tolerance = 1e-10 * (high - low) + 1e-300
+    x = 0.5 * (low + high)
+    for _ in range(100):
+        density = np.empty_like(x)
+        excess = np.empty_like(x)
+        for q in range(len(x)):
+            u = (x[q] - means) / stds
+            excess[q] = torch.special.ndtr(torch.from_numpy(u)).numpy().mean(axis=0) - target[q]
+            density[q] = (np.exp(-0.5 * u * u) / stds).mean(axis=0) / np.sqrt(2.0 * np.pi)
+        low = np.where(excess <= 0.0, x, low)
+        high = np.where(excess >= 0.0, x, high)
+        if (high - low <= tolerance).all():
+            break
+        step = np.divide(excess, density, out=np.full_like(x, np.inf), where=density > 0.0)
+        moved = x - step
+        inside = (moved > low) & (moved < high)
+        following = np.where(inside, moved, 0.5 * (low + high))
+        if (np.abs(following - x) <= tolerance).all():
+            x = following
+            break
+        x = following
+    return np.asarray(x.T)

@@ -1,0 +1,22 @@
+"""Devices and threads."""
+
+import pytest
+import torch
+
+from models.device import available_threads, resolve_device
+from models.errors import DeviceError
+
+
+def test_auto_is_a_gpu_if_there_is_one() -> None:
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert resolve_device("auto").type == expected
+    assert resolve_device("cpu").type == "cpu"
+
+
+def test_a_gpu_that_is_not_there_is_named() -> None:
+    with pytest.raises(DeviceError, match=r"device cuda:99 is not here: torch .* sees \d+ GPUs"):
+        resolve_device("cuda:99")
+
+
+def test_threads_are_counted() -> None:
+    assert available_threads() >= 1

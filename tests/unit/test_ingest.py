@@ -1,0 +1,253 @@
+"""Files -> columns -> schema; files are written here by hand or by Arrow."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from models.errors import DataError
+from models.ingest import (
+    encode_features,
+    encode_target,
+    infer_schema,
+    infer_task,
+    labelled_rows,
+    profile,
+    read_table,
+    records,
+)
+from models.table import CategoryFeature, NumberFeature
+
+
+def csv(tmp_path: Path, text: str | bytes) -> Path:
+    path = tmp_path / "table.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def code_of(path: Path, kind: str = "csv") -> tuple[str, str]:
+    with pytest.raises(DataError) as caught:
+        read_table(path, kind)
+    return caught.value.code, str(caught.value)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_csv_with_any_usual_delimiter(tmp_path: Path, delimiter: str) -> None:
+    text = "a,b,c\n1,x,true\n2.5,,false\n".replace(",", delimiter)
+    table = read_table(csv(tmp_path, text), "csv")
+    assert table.to_pydict() == {"a": [1.0, 2.5], "b": ["x", None], "c": [True, False]}
+
+
+def test_csv_with_quotes_line_breaks_and_a_byte_order_mark(tmp_path: Path) -> None:
+    table = read_table(csv(tmp_path, '\ufeffa,b\r\n1,"x, ""y""\nz"\r\n'), "csv")
+    assert table.to_pydict() == {"a": [1], "b": ['x, "y"\nz']}
+
+
+def test_the_three_formats_read_the_same(tmp_path: Path) -> None:
+    table = pa.table({"n": [1.5, None, 3.0], "c": ["x", "y", None], "b": [True, False, True]})
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    (tmp_path / "t.ndjson").write_text(
+        '{"n": 1.5, "c": "x", "b": true}\n{"n": null, "c": "y", "b": false}\n{"n": 3, "b": true}\n'
+    )
+    (tmp_path / "t.csv").write_text("n,c,b\n1.5,x,true\n,y,false\n3,,true\n")
+    for kind in ("parquet", "ndjson", "csv"):
+        assert read_table(tmp_path / f"t.{kind}", kind).to_pydict() == table.to_pydict()
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "message"),
+    [
+        ("a,b\n1,2\n3\n", "unreadable_file", "Row #3: Expected 2 columns, got 1"),
+        ("a,b\n1,2\n3,4,5\n", "unreadable_file", "Row #3: Expected 2 columns, got 3"),
+        ("", "unreadable_file", "Empty CSV file"),
+        ("a,b\n", "no_rows", "no rows"),
+        ("a,a\n1,2\n", "duplicate_column", "'a' stands on two columns"),
+        ("a,\n1,2\n", "unnamed_column", "column 2 has no name"),
+        (b"a,b\n1,2\n\xff\xfe,3\n\x00", "unreadable_file", "Row #4: Expected 2 columns"),
+    ],
+)
+def test_an_unreadable_csv_says_where(
+    tmp_path: Path, text: str | bytes, code: str, message: str
+) -> None:
+    found, detail = code_of(csv(tmp_path, text))
+    assert found == code
+    assert message in detail
+
+
+def test_unreadable_json_and_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    path.write_text('{"a": 1}\n{"a": \n')
+    assert code_of(path, "ndjson")[0] == "unreadable_file"
+    path.write_text('{"a": 1}\n{"a": "x"}\n')
+    assert "changed from number to string in row 1" in code_of(path, "ndjson")[1]
+    path.write_bytes(b"PAR1 and then nothing")
+    assert code_of(path, "parquet")[0] == "unreadable_file"
+
+
+def table_of_all_kinds(n: int = 60) -> pa.Table:
+    return pa.table(
+        {
+            "row_id": list(range(n)),
+            "serial": [1000 + 7 * i * i for i in range(n)],
+            "uuid": [f"u{i:04}" for i in range(n)],
+            "constant": ["same"] * n,
+            "empty": pa.nulls(n),
+            "day": pa.array(list(range(n)), pa.date32()),
+            "nested": [[i] for i in range(n)],
+            "number": [float(i % 7) for i in range(n)],
+            "holes": [None if i % 5 == 0 else i % 3 for i in range(n)],
+            "city": [("Bern", "Oslo", None)[i % 3] for i in range(n)],
+            "flag": [i % 2 == 0 for i in range(n)],
+            "words": [("True", "False")[i % 2] for i in range(n)],
+            "y": [i * 0.5 for i in range(n)],
+        }
+    )
+
+
+def test_identifiers_constants_and_unusable_columns_are_noticed() -> None:
+    schema = infer_schema(table_of_all_kinds(), "y", "regression", np.arange(40))
+    assert {name: reason.split(":")[0] for name, reason in schema.ignored.items()} == {
+        "row_id": "looks like an identifier",
+        "uuid": "looks like an identifier or free text",
+        "constant": "is constant",
+        "empty": "all values are missing",
+        "day": "dates and times are not used",
+        "nested": "holds nested or unknown values (list<item",
+    }
+    assert [f.name for f in schema.features] == [
+        "serial", "number", "holes", "city", "flag", "words",
+    ]  # fmt: skip
+
+
+def test_columns_become_features_of_their_kind() -> None:
+    schema = infer_schema(table_of_all_kinds(), "y", "regression", np.arange(40))
+    features = {feature.name: feature for feature in schema.features}
+    assert features["holes"] == NumberFeature(
+        "holes",
+        mean=pytest.approx(31 / 32),
+        std=pytest.approx(np.std([i % 3 for i in range(40) if i % 5])),
+        minimum=0.0,
+        maximum=2.0,
+        fill=1.0,
+    )
+    assert features["city"] == CategoryFeature("city", ("Bern", "Oslo"), has_missing=True)
+    assert features["flag"].categories == ("false", "true")
+    assert features["words"].categories == ("false", "true")
+
+
+def test_statistics_come_from_training_rows_but_values_from_all() -> None:
+    table = pa.table(
+        {
+            "n": [1.0, 2.0, 3.0, 100.0, None],
+            "c": ["a", "a", "a", "b", "c"],
+            "y": [1.0, 2.0, 3.0, 4.0, 5.0],
+        }
+    )
+    schema = infer_schema(table, "y", "regression", np.array([0, 1, 2]))
+    n, c = schema.features
+    assert (n.mean, n.minimum, n.maximum, n.fill) == (2.0, 1.0, 3.0, 2.0)
+    assert c == CategoryFeature("c", ("a",), rare=("b", "c"))
+    assert (schema.target.mean, schema.target.std) == (2.0, pytest.approx((2 / 3) ** 0.5))
+
+
+def test_numbers_with_an_odd_word_say_which_row() -> None:
+    values = [str(i / 7) for i in range(60)]
+    values[17] = "about 3"
+    table = pa.table({"x": values, "k": [i % 4 * 1.0 for i in range(60)], "y": range(60)})
+    schema = infer_schema(table, "y", "regression", np.arange(60))
+    assert schema.ignored == {"x": "would be numbers, but row 18 holds 'about 3'"}
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [
+        ([1.0, 2.5, 3.0], "regression"),
+        ([3, 4, 5], "regression"),
+        ([0, 1, 0], "classification"),
+        (["a", "b", "a"], "classification"),
+        ([True, False, True], "classification"),
+    ],
+)
+def test_the_task_is_found_from_the_target(values: list, task: str) -> None:
+    assert infer_task(pa.table({"y": values}), "y") == task
+
+
+def test_labels_keep_their_natural_order() -> None:
+    table = pa.table({"x": [1.0, 2.0, 4.0], "y": [10, 9, 100]})
+    schema = infer_schema(table, "y", "classification", np.arange(3))
+    assert schema.target.labels == ("9", "10", "100")
+    assert encode_target(table, schema).tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("column", "task", "code"),
+    [
+        (["a", "b", "c"], "regression", "target_not_numeric"),
+        ([1.0, 1.0, 1.0], "regression", "constant_target"),
+        ([1.0, float("inf"), 2.0], "regression", "infinite_value"),
+        (["a", "a", "a"], "classification", "one_class"),
+        ([[1], [2], [3]], "classification", "target_unusable"),
+    ],
+)
+def test_an_unusable_target_is_refused(column: list, task: str, code: str) -> None:
+    table = pa.table({"x": [1.0, 2.0, 4.0], "y": column})
+    with pytest.raises(DataError) as caught:
+        infer_schema(table, "y", task, np.arange(3))
+    assert (caught.value.code, caught.value.param) in {(code, "target"), (code, "y")}
+
+
+def test_too_many_classes() -> None:
+    table = pa.table({"x": [float(i % 9) for i in range(300)], "y": [f"c{i}" for i in range(300)]})
+    with pytest.raises(DataError, match="300 classes, the most is 200"):
+        infer_schema(table, "y", "classification", np.arange(300))
+
+
+def test_a_missing_target_column_names_its_neighbours() -> None:
+    table = pa.table({"species": ["a"], "island": ["b"]})
+    with pytest.raises(DataError, match=r"no column 'spezies'; near it: species"):
+        infer_task(table, "spezies")
+
+
+def test_rows_without_a_target_are_left_out() -> None:
+    table = pa.table({"x": [1, 2, 3], "y": [1.0, None, float("nan")]})
+    assert labelled_rows(table, "y").to_pydict()["x"] == [1]
+    with pytest.raises(DataError, match="every value of 'y' is missing"):
+        labelled_rows(pa.table({"y": pa.nulls(3)}), "y")
+
+
+def test_infinity_in_a_feature_is_named_by_row() -> None:
+    table = pa.table({"x": [1.0, float("-inf"), 2.0], "y": [1.0, 2.0, 3.0]})
+    with pytest.raises(DataError, match="column 'x' is infinite in row 2"):
+        infer_schema(table, "y", "regression", np.arange(3))
+
+
+def test_no_usable_feature() -> None:
+    with pytest.raises(DataError, match="no column can serve as a feature: x is constant"):
+        infer_schema(pa.table({"x": [1, 1], "y": [1.0, 2.0]}), "y", "regression", np.arange(2))
+
+
+def test_columns_encode_as_records_do() -> None:
+    table = table_of_all_kinds()
+    schema = infer_schema(table, "y", "regression", np.arange(40))
+    rows = records(table, [feature.name for feature in schema.features])
+    np.testing.assert_array_equal(encode_features(table, schema), schema.encode(rows).inputs)
+    np.testing.assert_array_equal(
+        encode_features(table, schema, batch_rows=7), encode_features(table, schema)
+    )
+
+
+def test_profiles_say_what_columns_hold() -> None:
+    profiles = {column.name: column for column in profile(table_of_all_kinds())}
+    assert profiles["holes"].type == "number"
+    assert (profiles["holes"].missing, profiles["holes"].distinct) == (12, 3)
+    assert (profiles["holes"].minimum, profiles["holes"].maximum) == (0.0, 2.0)
+    assert profiles["city"].examples == ("Bern", "Oslo")
+    assert profiles["flag"].type == "boolean"
+    assert profiles["day"].type == "unusable"
+    assert (
+        profiles["uuid"].note
+        == "looks like an identifier or free text: most values stand only once"
+    )
+    assert profiles["number"].note is None

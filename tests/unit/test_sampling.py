@@ -1,0 +1,178 @@
+"""The fast path against a plain loop over masked networks, and its promises about bits."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from models import MLP, MLPConfig, sampling
+from models.masks import MaskStream
+from models.mlp import ACTIVATIONS, LOG_VARIANCE_RANGE
+from models.sampling import Plan, make_plan, predict, row_blocks, sample
+
+KINDS = ("bernoulli", "gaussian", "concrete", "dropconnect")
+
+
+def network(kind: str, head: str = "regression", input_p: float = 0.2, seed: int = 0) -> MLP:
+    torch.manual_seed(seed)
+    outputs = 3 if head == "classification" else 1
+    return MLP(
+        MLPConfig(6, outputs, (20, 15), dropout=kind, p=(0.1, 0.4), input_p=input_p, head=head)
+    )
+
+
+def masked_loop(net: MLP, plan: Plan, x: Tensor, seed: int, n_samples: int) -> Tensor:
+    """Sample by sample, row by row of the definition: one thinned network each, in float64."""
+    stream = MaskStream(plan.sites, seed)
+    activation = ACTIVATIONS[net.config.activation]
+    outputs = []
+    for _ in range(n_samples):
+        masks = [None if m is None else m[0].double() for m in stream.take(1)]
+        h = x.double()
+        for i, linear in enumerate(net.linears):
+            weight, bias = linear.weight.double(), linear.bias.double()
+            if masks[i] is not None and net.config.dropout == "dropconnect":
+                weight = weight * masks[i].reshape(weight.shape)
+            elif masks[i] is not None:
+                h = h * masks[i]
+            h = h @ weight.t() + bias
+            if i < len(net.linears) - 1:
+                h = activation(h)
+        if net.config.head == "regression":
+            h[:, 1:] = h[:, 1:].clamp(*LOG_VARIANCE_RANGE)
+        outputs.append(h)
+    return torch.stack(outputs).detach()
+
+
+@pytest.mark.parametrize("head", ["regression", "classification"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_predict_is_eval_mode(kind: str, head: str) -> None:
+    net = network(kind, head)
+    x = torch.randn(33, 6)
+    torch.testing.assert_close(predict(make_plan(net), x), net.eval().raw(x))
+
+
+@pytest.mark.parametrize("input_p", [0.0, 0.2])
+@pytest.mark.parametrize("head", ["regression", "classification"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_are_those_of_a_plain_loop(kind: str, head: str, input_p: float) -> None:
+    net = network(kind, head, input_p)
+    plan = make_plan(net)
+    x = torch.randn(9, 6)
+    fast = sample(plan, x, seed=11, n_samples=40)
+    torch.testing.assert_close(
+        fast.double(), masked_loop(net, plan, x, 11, 40), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_some_layers_may_drop(kind: str) -> None:
+    torch.manual_seed(0)
+    for p in ((0.0, 0.3), (0.3, 0.0), (0.0, 0.0)):
+        net = MLP(MLPConfig(6, 1, (20, 15), dropout=kind, p=p))
+        plan = make_plan(net)
+        x = torch.randn(5, 6)
+        fast = sample(plan, x, seed=1, n_samples=10)
+        torch.testing.assert_close(
+            fast.double(), masked_loop(net, plan, x, 1, 10), rtol=1e-4, atol=1e-5
+        )
+        assert plan.is_stochastic == (max(p) > 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_samples", [2, 7, 100])
+def test_a_row_alone_and_in_a_batch_gets_the_same_figures(kind: str, n_samples: int) -> None:
+    plan = make_plan(network(kind))
+    x = torch.randn(256, 6)
+    together = sample(plan, x, seed=3, n_samples=n_samples)
+    for row in (0, 100, 255):
+        alone = sample(plan, x[row : row + 1], seed=3, n_samples=n_samples)
+        torch.testing.assert_close(alone[:, 0], together[:, row], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_of_any_size_give_the_same_figures(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(network(kind))
+    x = torch.randn(40, 6)
+    whole = sample(plan, x, seed=5, n_samples=60)
+    for floats in (1, 100, 5000):
+        monkeypatch.setattr(sampling, "BLOCK_FLOATS", floats)
+        torch.testing.assert_close(
+            sample(plan, x, seed=5, n_samples=60), whole, rtol=1e-5, atol=1e-7
+        )
+
+
+def test_the_same_call_gives_the_same_bits() -> None:
+    plan = make_plan(network("bernoulli"))
+    x = torch.randn(17, 6)
+    first = sample(plan, x, seed=9, n_samples=50)
+    assert torch.equal(sample(plan, x, seed=9, n_samples=50), first)
+    assert not torch.equal(sample(plan, x, seed=10, n_samples=50), first)
+
+
+def test_later_samples_can_be_drawn_without_the_earlier() -> None:
+    plan = make_plan(network("bernoulli"))
+    x = torch.randn(4, 6)
+    whole = sample(plan, x, seed=9, n_samples=50)
+    late = sample(plan, x, seed=9, n_samples=20, first=30)
+    torch.testing.assert_close(late, whole[30:], rtol=1e-5, atol=1e-7)
+
+
+def test_a_stop_rule_sees_all_samples_in_turn_and_ends_the_drawing() -> None:
+    plan = make_plan(network("bernoulli"))
+    x = torch.randn(4, 6)
+    seen: list[Tensor] = []
+
+    def rule(latest: Tensor) -> bool:
+        seen.append(latest.clone())
+        return sum(len(part) for part in seen) >= 20
+
+    drawn = sample(plan, x, seed=9, n_samples=1000, should_stop=rule)
+    assert [len(part) for part in seen] == [2, 4, 8, 16]
+    assert len(drawn) == 30
+    whole = sample(plan, x, seed=9, n_samples=1000)
+    torch.testing.assert_close(drawn, whole[:30], rtol=1e-5, atol=1e-7)
+
+
+def test_a_plan_does_not_follow_later_training() -> None:
+    net = network("bernoulli")
+    plan = make_plan(net)
+    x = torch.randn(3, 6)
+    before = predict(plan, x)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(predict(plan, x), before)
+
+
+def test_serving_never_touches_the_mode() -> None:
+    net = network("bernoulli").train()
+    plan = make_plan(net)
+    predict(plan, torch.randn(3, 6))
+    sample(plan, torch.randn(3, 6), seed=0, n_samples=3)
+    assert net.training
+
+
+def test_a_log_variance_is_kept_within_bounds() -> None:
+    net = network("bernoulli")
+    with torch.no_grad():
+        net.linears[-1].bias[1] = 1e6
+    plan = make_plan(net)
+    assert predict(plan, torch.randn(3, 6))[:, 1].tolist() == [LOG_VARIANCE_RANGE[1]] * 3
+
+
+def test_row_blocks_cover_all_rows_once() -> None:
+    rows = [list(range(block.start, block.stop)) for block in row_blocks(10, 7, 21)]
+    assert rows == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
+    assert list(row_blocks(2, 100, 1)) == [slice(0, 1), slice(1, 2)]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_gives_the_same_figures(kind: str) -> None:
+    net = network(kind)
+    x = torch.randn(50, 6)
+    here = sample(make_plan(net), x, seed=2, n_samples=30)
+    there = sample(make_plan(net, "cuda"), x, seed=2, n_samples=30)
+    torch.testing.assert_close(there.cpu(), here, rtol=1e-4, atol=1e-5)

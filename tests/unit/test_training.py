@@ -1,0 +1,244 @@
+"""Fitting: it learns, it stops, it resumes to the same bits, and its options do what they say."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import MLPConfig
+from models.errors import TrainingError
+from models.training import fit
+from models.training_run import Epoch, Run, Split, TrainingOptions
+
+KINDS = ("bernoulli", "gaussian", "concrete", "dropconnect")
+
+
+def regression(n: int = 400) -> tuple[Split, Split]:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 3, generator=generator)
+    y = torch.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2] + 0.1 * torch.randn(n, generator=generator)
+    y = (y - y.mean()) / y.std()
+    return Split(x[50:], y[50:]), Split(x[:50], y[:50])
+
+
+def classification(n: int = 400) -> tuple[Split, Split]:
+    training, validation = regression(n)
+    return (
+        Split(training.x, (training.y > 0.8).long()),
+        Split(validation.x, (validation.y > 0.8).long()),
+    )
+
+
+SMALL = MLPConfig(3, 1, (32, 32))
+OPTIONS = TrainingOptions(epochs=40, batch_size=32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_regression_learns(kind: str) -> None:
+    training, validation = regression()
+    result = fit(replace(SMALL, dropout=kind), training, validation, OPTIONS)
+    losses = [epoch.validation_loss for epoch in result.history]
+    assert min(losses) < 0.35  # 1 is what the mean would do
+    with torch.no_grad():
+        loss = (result.network(validation.x)[:, 0] - validation.y).square().mean().item()
+    assert loss == pytest.approx(min(losses), rel=1e-5)
+    assert result.best_epoch == losses.index(min(losses)) + 1
+    assert not result.network.training
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_classification_learns(kind: str) -> None:
+    training, validation = classification()
+    config = MLPConfig(3, 2, (32, 32), dropout=kind, head="classification")
+    result = fit(config, training, validation, OPTIONS)
+    with torch.no_grad():
+        right = (result.network(validation.x).argmax(dim=1) == validation.y).float().mean()
+    assert right > 0.85
+
+
+def test_the_noise_variance_is_learned_beside_the_mean() -> None:
+    """Noise that grows with x: the head's std follows it, within a quarter."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(4000, 1, generator=generator) * 2 - 1
+    std = 0.1 + 0.4 * (x[:, 0] + 1) / 2
+    y = x[:, 0] + std * torch.randn(4000, generator=generator)
+    config = MLPConfig(1, 1, (32,), p=0.0)
+    result = fit(config, Split(x[500:], y[500:]), Split(x[:500], y[:500]), OPTIONS)
+    at = torch.tensor([[-0.9], [0.0], [0.9]])
+    with torch.no_grad():
+        learned = result.network.raw(at)[:, 1].mul(0.5).exp()
+    expected = torch.tensor([0.12, 0.3, 0.48])
+    assert ((learned / expected - 1).abs() < 0.25).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+def test_an_interrupted_run_ends_in_the_same_bits(kind: str, schedule: str, tmp_path: Path) -> None:
+    training, validation = regression(200)
+    config = replace(SMALL, dropout=kind, input_p=0.1)
+    options = TrainingOptions(epochs=12, batch_size=32, schedule=schedule, max_norm=2.0)
+    whole = fit(config, training, validation, options)
+
+    class InterruptedRunError(Exception):
+        pass
+
+    def interrupt(epoch: Epoch) -> None:
+        if epoch.epoch in (3, 8):
+            raise InterruptedRunError
+
+    checkpoint = tmp_path / "checkpoint"
+    for _ in range(2):
+        with pytest.raises(InterruptedRunError):
+            fit(config, training, validation, options, on_epoch=interrupt, checkpoint=checkpoint)
+    resumed = fit(config, training, validation, options, checkpoint=checkpoint)
+    assert resumed.history == whole.history
+    for a, b in zip(resumed.network.parameters(), whole.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+    again = fit(config, training, validation, options, checkpoint=checkpoint)
+    assert again.history == whole.history, "a finished run is not run again"
+
+
+def test_epochs_since_the_last_checkpoint_are_run_again(tmp_path: Path) -> None:
+    training, validation = regression(200)
+    options = TrainingOptions(epochs=10, batch_size=32)
+    due = iter([False, False, True] + [False] * 20)
+    seen: list[int] = []
+
+    def interrupt(epoch: Epoch) -> None:
+        seen.append(epoch.epoch)
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "checkpoint"
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            SMALL, training, validation, options,
+            on_epoch=interrupt, checkpoint=path, should_checkpoint=lambda: next(due),
+        )  # fmt: skip
+    result = fit(SMALL, training, validation, options, on_epoch=interrupt, checkpoint=path)
+    assert seen == [1, 2, 3, 4, 5, 4, 5, 6, 7, 8, 9, 10]
+    assert result.history == fit(SMALL, training, validation, options).history
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    training, validation = regression(200)
+    path = tmp_path / "checkpoint"
+    fit(SMALL, training, validation, TrainingOptions(epochs=2), checkpoint=path)
+    for config, data, options in (
+        (SMALL, training, TrainingOptions(epochs=3)),
+        (replace(SMALL, p=0.2), training, TrainingOptions(epochs=2)),
+        (SMALL, Split(training.x + 1, training.y), TrainingOptions(epochs=2)),
+    ):
+        with pytest.raises(TrainingError) as caught:
+            fit(config, data, validation, options, checkpoint=path)
+        assert caught.value.code == "checkpoint_mismatch"
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    training, validation = regression(200)
+    path = tmp_path / "checkpoint"
+    path.write_bytes(b"\x10\0\0\0\0\0\0\0 not a safetensors file")
+    with pytest.raises(TrainingError) as caught:
+        fit(SMALL, training, validation, TrainingOptions(epochs=2), checkpoint=path)
+    assert caught.value.code == "damaged_checkpoint"
+
+
+def test_the_seed_decides_and_torchs_generator_is_left_alone() -> None:
+    training, validation = regression(200)
+    options = TrainingOptions(epochs=2)
+    torch.manual_seed(123)
+    state = torch.get_rng_state()
+    first = fit(SMALL, training, validation, options)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert fit(SMALL, training, validation, options).history == first.history
+    other = fit(SMALL, training, validation, replace(options, seed=1))
+    assert other.history != first.history
+
+
+def test_max_norm_bounds_every_hidden_unit() -> None:
+    training, validation = regression()
+    bounded = fit(SMALL, training, validation, replace(OPTIONS, max_norm=0.5)).network
+    free = fit(SMALL, training, validation, OPTIONS).network
+    for linear in bounded.linears[:-1]:
+        assert linear.weight.norm(dim=1).max() <= 0.5 + 1e-5
+    assert max(linear.weight.norm(dim=1).max() for linear in free.linears[:-1]) > 0.6
+
+
+def test_early_stopping_counts_epochs_without_improvement() -> None:
+    training, validation = regression(60)
+    options = TrainingOptions(epochs=500, learning_rate=0.02, early_stopping_patience=7)
+    result = fit(SMALL, training, validation, options)
+    assert len(result.history) == result.best_epoch + 7
+    assert len(result.history) < 500
+    assert [e.epoch for e in result.history if e.is_best][-1] == result.best_epoch
+
+
+def test_the_cosine_falls_from_the_rate_to_nearly_nothing() -> None:
+    training, validation = regression(100)
+    options = TrainingOptions(epochs=10, learning_rate=0.01)
+    rates = [e.learning_rate for e in fit(SMALL, training, validation, options).history]
+    assert rates[0] == 0.01
+    assert rates[5] == pytest.approx(0.005)
+    assert rates[-1] < 0.001
+
+
+def test_the_plateau_halves_when_nothing_improves() -> None:
+    training, validation = regression(60)
+    options = TrainingOptions(
+        epochs=500, learning_rate=0.02, schedule="plateau", early_stopping_patience=8
+    )
+    history = fit(SMALL, training, validation, options).history
+    stalled = [e.learning_rate for e in history[-8:]]
+    assert stalled[-1] == pytest.approx(stalled[0] / 8)
+
+
+def test_balanced_class_weights_lift_the_rare_class() -> None:
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(1000, 2, generator=generator)
+    y = (x[:, 0] + 0.7 * torch.randn(1000, generator=generator) > 2.0).long()
+    config = MLPConfig(2, 2, (16,), head="classification")
+    share = []
+    for weights in (None, "balanced"):
+        options = TrainingOptions(epochs=20, class_weights=weights)
+        network = fit(config, Split(x, y), Split(x[:200], y[:200]), options).network
+        share.append((network(x).argmax(dim=1) == 1).float().mean().item())
+    assert share[1] > 2 * max(share[0], y.float().mean().item())
+
+
+def test_gradient_clipping_bounds_the_step() -> None:
+    training, validation = regression(100)
+    huge = Split(training.x * 1e3, training.y)
+    run = Run(SMALL, huge, validation, TrainingOptions(epochs=1, gradient_clip=0.1).resolved(100))
+    run.train_epoch()
+    total = sum(p.grad.square().sum() for p in run.network.parameters()) ** 0.5
+    assert total <= 0.1 + 1e-6
+
+
+def test_a_loss_that_is_no_number_is_an_error_with_advice() -> None:
+    training, validation = regression(100)
+    wild = Split(training.x * 1e30, training.y)
+    options = TrainingOptions(epochs=5, gradient_clip=None)
+    with pytest.raises(TrainingError, match="try a lower learning_rate") as caught:
+        fit(SMALL, wild, validation, options)
+    assert caught.value.code == "diverged"
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "epochs"), [(100, 32, 300), (5000, 128, 250), (10**6, 256, 30)]
+)
+def test_the_number_of_rows_decides_what_is_left_open(n: int, batch: int, epochs: int) -> None:
+    options = TrainingOptions().resolved(n)
+    assert (options.batch_size, options.epochs) == (batch, epochs)
+    assert TrainingOptions(epochs=7, batch_size=9).resolved(n) == TrainingOptions(
+        epochs=7, batch_size=9
+    )
+
+
+def test_concrete_dropout_moves_its_p() -> None:
+    training, validation = regression()
+    config = replace(SMALL, dropout="concrete", p=0.3)
+    network = fit(config, training, validation, OPTIONS).network
+    _, first, second = network.probabilities
+    assert 0.0 < first < 0.29
+    assert 0.0 < second < 0.2999
