@@ -339,9 +339,10 @@ def labelled_rows(table: pa.Table, target: str) -> pa.Table:
     return present
 
 
-def encode_features(table: pa.Table, schema: Schema, batch_rows: int = 65_536) -> np.ndarray:
-    """Inputs (N, D) float32 of every row."""
+def encode_features(table: pa.Table, schema: Schema, batch_cells: int = 2_000_000) -> np.ndarray:
+    """Inputs (N, D) float32 of every row, made of so many cells at a time."""
     blocks = []
+    batch_rows = max(1, batch_cells // len(schema.features))
     for start in range(0, table.num_rows, batch_rows):
         part = table.slice(start, batch_rows)
         columns = [

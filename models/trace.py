@@ -78,13 +78,13 @@ def _unit_layers(plan: Plan, x: Tensor, masks: list[Tensor | None]) -> list[Laye
 
 def _weight_layers(plan: Plan, x: Tensor, masks: list[Tensor | None]) -> list[LayerTrace]:
     evaluated = sampled = x[0]
-    sizes = (*plan.config.hidden, plan.config.raw_features)
+    # Of the last layer only the C outputs, not the noise variance beside them.
+    sizes = (*plan.config.hidden, plan.config.out_features)
     layers = []
     for i, (site, mask) in enumerate(zip(plan.sites, masks, strict=True)):
         weight, bias = plan.weights[i][:, : sizes[i]], plan.biases[i][: sizes[i]]
-        is_last = i == len(sizes) - 1
-        activation = (lambda h: h) if is_last else ACTIVATIONS[plan.config.activation]
-        shaped = None if mask is None else mask.reshape(sizes[i], -1)
+        activation = ACTIVATIONS["identity" if i == len(sizes) - 1 else plan.config.activation]
+        shaped = None if mask is None else mask.reshape(-1, len(weight))[: sizes[i]]
         thinned = weight if shaped is None else weight * shaped.t()
         evaluated = activation(evaluated @ weight + bias)
         whole = activation(sampled @ weight + bias)
@@ -103,7 +103,7 @@ def _layer(
     masked: Tensor,
 ) -> LayerTrace:
     scale = 1.0 if site.kind == "gaussian" else inverted_scale(site.p)
-    factors = np.ones(site.size) if mask is None else mask.cpu().numpy().astype(np.float64)
+    factors = np.ones(site.size) if mask is None else mask.double().cpu().numpy()
     kept = factors / scale if scale else factors
     return LayerTrace(
         name=name,

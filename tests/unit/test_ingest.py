@@ -234,7 +234,7 @@ def test_columns_encode_as_records_do() -> None:
     rows = records(table, [feature.name for feature in schema.features])
     np.testing.assert_array_equal(encode_features(table, schema), schema.encode(rows).inputs)
     np.testing.assert_array_equal(
-        encode_features(table, schema, batch_rows=7), encode_features(table, schema)
+        encode_features(table, schema, batch_cells=45), encode_features(table, schema)
     )
 
 

@@ -1,0 +1,162 @@
+"""Arrays -> rows for the wire: what each prediction says, in the contract's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from models.calibration import Calibration
+from models.estimators import Estimate
+from models.table import Target
+from models.trace import LayerTrace, Trace
+from models.uncertainty import ClassificationSummary, RegressionSummary
+
+Row = dict[str, Any]
+Array = np.ndarray
+
+
+def predictions(target: Target, values: Array) -> list[Row]:
+    """Rows of `:predict` from decoded outputs (N, C)."""
+    if target.task == "regression":
+        return [{"value": value} for value in values[:, 0].tolist()]
+    return [
+        {"label": target.labels[best], "probabilities": _by_label(target, row)}
+        for best, row in zip(values.argmax(axis=1).tolist(), values.tolist(), strict=True)
+    ]
+
+
+def uncertain_predictions(
+    target: Target,
+    values: Array,
+    drawn: Estimate,
+    calibration: Calibration,
+    quantiles: Sequence[float],
+    coverage: float,
+) -> list[Row]:
+    """Rows of `:uncertainty`: eval-mode values (N, C) beside what was drawn."""
+    abstains = calibration.abstains(drawn.summary)
+    if isinstance(drawn.summary, RegressionSummary):
+        rows = _regression_rows(drawn.summary, values, calibration, quantiles, coverage)
+    else:
+        rows = _classification_rows(target, drawn.summary, values, calibration, coverage)
+    for row, abstain in zip(rows, abstains.tolist(), strict=True):
+        row["decision"] = "abstain" if abstain else "accept"
+    if drawn.samples is not None:
+        for i, row in enumerate(rows):
+            row["samples"] = _series(target, drawn.samples[:, i])
+    return rows
+
+
+def add_flags(rows: list[Row], flags: list[list[str]]) -> None:
+    """Flags, to the rows that have any."""
+    for row, flagged in zip(rows, flags, strict=True):
+        if flagged:
+            row["flags"] = flagged
+
+
+def dropout(
+    target: Target, values: Array, drawn: Estimate, trace: Trace, flags: list[str]
+) -> dict[str, Any]:
+    """The body of `:dropout` for one row: eval-mode values (1, C), T samples, the trace."""
+    assert drawn.samples is not None
+    samples = drawn.samples[:, 0]
+    counts = np.arange(1, len(samples) + 1).reshape(-1, *[1] * (samples.ndim - 1))
+    body = {
+        "layers": [_layer(layer) for layer in trace.layers],
+        "eval_output": predictions(target, values)[0],
+        "outputs": _series(target, samples),
+        "running_mean": _series(target, samples.cumsum(axis=0) / counts),
+        "fraction_dropped": trace.fraction_dropped,
+    }
+    return body | ({"flags": flags} if flags else {})
+
+
+def _regression_rows(
+    summary: RegressionSummary,
+    values: Array,
+    calibration: Calibration,
+    quantiles: Sequence[float],
+    coverage: float,
+) -> list[Row]:
+    names = [str(level) for level in quantiles]
+    lower, upper = (ends.tolist() for ends in calibration.interval(summary, coverage))
+    columns = zip(
+        values[:, 0].tolist(),
+        summary.mean.tolist(),
+        summary.std.tolist(),
+        summary.epistemic_std.tolist(),
+        summary.aleatoric_std.tolist(),
+        summary.standard_error.tolist(),
+        summary.quantiles.tolist(),
+        strict=True,
+    )
+    return [
+        {
+            "value": value,
+            "mean": mean,
+            "std": std,
+            "epistemic_std": epistemic,
+            "aleatoric_std": aleatoric,
+            "standard_error": error,
+            "quantiles": dict(zip(names, levels, strict=True)),
+            "interval": {"coverage": coverage, "lower": lower[i], "upper": upper[i]},
+        }
+        for i, (value, mean, std, epistemic, aleatoric, error, levels) in enumerate(columns)
+    ]
+
+
+def _classification_rows(
+    target: Target,
+    summary: ClassificationSummary,
+    values: Array,
+    calibration: Calibration,
+    coverage: float,
+) -> list[Row]:
+    members = calibration.prediction_set(summary.probabilities, coverage)
+    deterministic = predictions(target, values)
+    rows = []
+    for i, answer in enumerate(predictions(target, summary.probabilities)):
+        labels = [target.labels[j] for j in np.flatnonzero(members[i])]
+        rows.append(
+            answer
+            | {
+                "deterministic": deterministic[i],
+                "std": _by_label(target, summary.std[i].tolist()),
+                "standard_error": _by_label(target, summary.standard_error[i].tolist()),
+                "entropy": float(summary.entropy[i]),
+                "expected_entropy": float(summary.expected_entropy[i]),
+                "mutual_information": float(summary.mutual_information[i]),
+                "variation_ratio": float(summary.variation_ratio[i]),
+                "prediction_set": {"coverage": coverage, "labels": labels},
+            }
+        )
+    return rows
+
+
+def _layer(layer: LayerTrace) -> Row:
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "p": layer.p,
+        "scale": layer.scale,
+        "units": len(layer.eval_activations),
+        "eval_activations": layer.eval_activations.tolist(),
+        "sample_activations": layer.sample_activations.tolist(),
+        "mask": layer.mask.tolist(),
+        "masked_activations": layer.masked_activations.tolist(),
+        "fraction_dropped": layer.fraction_dropped,
+    }
+
+
+def _series(target: Target, samples: Array) -> list[Any]:
+    """(T,) values, or (T, C) probabilities by label."""
+    values = samples.tolist()
+    if target.task == "regression":
+        return list(values)
+    return [_by_label(target, row) for row in values]
+
+
+def _by_label(target: Target, row: Sequence[float]) -> dict[str, float]:
+    return dict(zip(target.labels, row, strict=True))

@@ -1,0 +1,80 @@
+"""The application: the only place where the rooms are put together."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from service import errors, openapi
+from service.database import Database
+from service.datasets import Datasets
+from service.envelope import Envelope
+from service.feed import Feed
+from service.inference import Inference
+from service.jobs import Jobs
+from service.registry import Registry
+from service.routes import datasets, health, inference, models, training_jobs
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# How soon a moved alias is followed, and a new version loaded.
+REFRESH_SECONDS = 0.5
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service: inference, models, datasets, training jobs, health."""
+    app: FastAPI = FastAPIOffline(
+        title="Dropcast",
+        version=importlib.metadata.version("dropcast"),
+        summary="Predictions with honest uncertainty: Monte Carlo dropout, served.",
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    database = Database(settings.database)
+    registry = Registry(database, settings.home)
+    jobs = Jobs(database, most_queued=settings.max_queued_jobs)
+    app.state.settings = settings
+    app.state.database = database
+    app.state.registry = registry
+    app.state.datasets = Datasets(database, settings.home)
+    app.state.jobs = jobs
+    app.state.feed = Feed(jobs)
+    app.state.inference = Inference(settings, registry)
+    app.state.is_ready = False
+    for room in (inference, models, datasets, training_jobs, health):
+        app.include_router(room.router)
+    errors.install(app)
+    openapi.install(app)
+    app.add_middleware(Envelope)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    await asyncio.to_thread(app.state.database.migrate)
+    await app.state.inference.refresh()
+    following = asyncio.create_task(_follow_registry(app.state.inference))
+    app.state.is_ready = True
+    yield
+    app.state.is_ready = False
+    following.cancel()
+    app.state.feed.stop()
+    app.state.inference.close()
+    app.state.database.close()
+
+
+async def _follow_registry(inference: Inference) -> None:
+    while True:
+        await asyncio.sleep(REFRESH_SECONDS)
+        try:
+            await inference.refresh()
+        except Exception:
+            # The loaded versions go on answering; the next look may succeed.
+            log.exception("cannot look for new versions")

@@ -1,0 +1,159 @@
+"""The `dropcast` command. What a command needs is imported when it runs, so that `--help` and
+the light processes stay light."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Predictions with honest uncertainty: train, serve and ask dropout networks. Settings "
+    "come from environment variables, DROPCAST_HOME first among them; the README lists them.",
+)
+
+ModelName = Annotated[str, typer.Argument(help="Name of the model")]
+RowsFile = Annotated[
+    Path, typer.Argument(exists=True, dir_okay=False, help="CSV, Parquet or NDJSON with the rows")
+]
+VersionNumber = Annotated[
+    int | None, typer.Option("--version", help="A version; without it, production")
+]
+Output = Annotated[
+    Path | None, typer.Option(help="Write CSV to this file; without it, a table is printed")
+]
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Instead of DROPCAST_HOST")] = None,
+    port: Annotated[int | None, typer.Option(help="Instead of DROPCAST_PORT")] = None,
+    worker: Annotated[bool, typer.Option(help="Run a training worker beside the API")] = True,
+) -> None:
+    """Serve the API, with a worker for training jobs."""
+    from service.serving import run_service  # noqa: PLC0415
+
+    settings = _settings(host=host, port=port)
+    raise typer.Exit(run_service(settings, with_worker=worker))
+
+
+@app.command()
+def worker(
+    with_parent: Annotated[
+        bool, typer.Option("--with-parent", hidden=True, help="End when standard input closes")
+    ] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Only say, by the exit code, whether it runs and is well"),
+    ] = False,
+) -> None:
+    """Run training jobs until stopped."""
+    if check:
+        from service.processes import is_well  # noqa: PLC0415
+
+        settings = _settings()
+        raise typer.Exit(0 if is_well(settings.home, settings.worker_id) else 1)
+    from service.processes import end_with_parent, exit_now  # noqa: PLC0415
+    from service.worker import Worker  # noqa: PLC0415
+
+    settings = _settings()
+    if with_parent:
+        end_with_parent()
+    Worker(settings).run()
+    # Threads of running steps must not record that their child has been ended.
+    exit_now()
+
+
+@app.command()
+def train(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="CSV, Parquet or NDJSON")
+    ],
+    target: Annotated[str, typer.Option(help="The column to predict")],
+    name: Annotated[str | None, typer.Option(help="The model; without it, the file's name")] = None,
+    task: Annotated[str, typer.Option(help="auto, regression or classification")] = "auto",
+    hidden: Annotated[str, typer.Option(help="Units of the hidden layers")] = "256,256",
+    dropout: Annotated[
+        str, typer.Option(help="bernoulli, gaussian, concrete or dropconnect")
+    ] = "bernoulli",
+    p: Annotated[float, typer.Option(help="Probability that a unit is dropped")] = 0.1,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same weights")] = 0,
+    promote: Annotated[str, typer.Option(help="if_better, always or never")] = "if_better",
+) -> None:
+    """Train a model on a file; ends with a table of its metrics."""
+    from service import terminal  # noqa: PLC0415
+
+    hyperparameters: dict[str, Any] = {
+        "hidden": [int(width) for width in hidden.split(",") if width.strip()],
+        "dropout": {"kind": dropout, "p": p},
+        "epochs": epochs,
+    }
+    request = {
+        "model": name or file.stem,
+        "target": target,
+        "task": task,
+        "hyperparameters": hyperparameters,
+        "seed": seed,
+        "promote": promote,
+    }
+    raise typer.Exit(terminal.train(_settings(), file, request))
+
+
+@app.command()
+def predict(
+    name: ModelName, file: RowsFile, version: VersionNumber = None, output: Output = None
+) -> None:
+    """Predict the rows of a file, dropout off."""
+    from service import terminal  # noqa: PLC0415
+
+    raise typer.Exit(terminal.predict(_settings(), name, file, version, output))
+
+
+@app.command()
+def uncertainty(
+    name: ModelName,
+    file: RowsFile,
+    version: VersionNumber = None,
+    samples: Annotated[int, typer.Option(help="Thinned networks to draw")] = 100,
+    seed: Annotated[int, typer.Option(help="Names their masks")] = 0,
+    coverage: Annotated[float, typer.Option(help="Of the intervals or prediction sets")] = 0.9,
+    output: Output = None,
+) -> None:
+    """Predict the rows of a file with their uncertainty, dropout on."""
+    from service import terminal  # noqa: PLC0415
+
+    options = {"n_samples": samples, "seed": seed, "coverage": coverage}
+    raise typer.Exit(terminal.uncertainty(_settings(), name, file, version, options, output))
+
+
+@app.command()
+def models() -> None:
+    """List models, their versions and aliases."""
+    from service import terminal  # noqa: PLC0415
+
+    terminal.models(_settings())
+
+
+def _settings(**given: Any) -> Any:
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from service.settings import Settings, configure_logging  # noqa: PLC0415
+
+    try:
+        settings = Settings(**{key: value for key, value in given.items() if value is not None})
+    except ValidationError as error:
+        for fault in error.errors():
+            name = f"DROPCAST_{str(fault['loc'][0]).upper()}"
+            typer.echo(f"{name}: {fault['msg']} (it is {fault['input']!r})", err=True)
+        raise typer.Exit(2) from None
+    configure_logging(settings.log_level)
+    return settings
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,206 @@
+"""Our tables, and the engine that reaches them: SQLite by default, PostgreSQL for many machines."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.resources
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+# The newest migration; a database that stands there needs nothing.
+HEAD = "0001"
+# Locks out other processes that migrate the same PostgreSQL database.
+MIGRATION_LOCK = 0x64726F70
+
+
+class UtcTime(sa.types.TypeDecorator[dt.datetime]):
+    """A moment in UTC, aware of it also where the database is not (SQLite)."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(
+        self, value: dt.datetime | None, dialect: sa.Dialect
+    ) -> dt.datetime | None:
+        del dialect
+        return value.replace(tzinfo=dt.UTC) if value and value.tzinfo is None else value
+
+
+class Base(DeclarativeBase):
+    """Maps the types of the classes below to columns."""
+
+    type_annotation_map: ClassVar = {
+        dt.datetime: UtcTime,
+        dict[str, Any]: sa.JSON,
+        list[Any]: sa.JSON,
+    }
+
+
+class Dataset(Base):
+    """An uploaded file, checked and profiled. The same bytes are stored once."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (sa.UniqueConstraint("sha256", "format"),)
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    format: Mapped[str]
+    sha256: Mapped[str]
+    bytes: Mapped[int] = mapped_column(sa.BigInteger)
+    rows: Mapped[int] = mapped_column(sa.BigInteger)
+    columns: Mapped[list[Any]]
+    created_at: Mapped[dt.datetime]
+
+
+class Model(Base):
+    """A name, and the last version number it has given away."""
+
+    __tablename__ = "models"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    last_version: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[dt.datetime]
+
+
+class Version(Base):
+    """A published artifact; its card never changes."""
+
+    __tablename__ = "versions"
+
+    model: Mapped[str] = mapped_column(sa.ForeignKey("models.name"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    artifact_sha256: Mapped[str]
+    card: Mapped[dict[str, Any]]
+    created_at: Mapped[dt.datetime]
+
+
+class Alias(Base):
+    """A name that stands for one version of a model."""
+
+    __tablename__ = "aliases"
+    __table_args__ = (
+        sa.ForeignKeyConstraint(["model", "version"], ["versions.model", "versions.version"]),
+    )
+
+    model: Mapped[str] = mapped_column(primary_key=True)
+    alias: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int]
+    updated_at: Mapped[dt.datetime]
+
+
+class Job(Base):
+    """A training job. `attempt` counts its runs: what an older attempt says is void."""
+
+    __tablename__ = "jobs"
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(unique=True)
+    status: Mapped[str] = mapped_column(index=True)
+    attempt: Mapped[int] = mapped_column(default=1)
+    dataset: Mapped[str]
+    request: Mapped[dict[str, Any]]
+    idempotency_key: Mapped[str | None] = mapped_column(unique=True)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[dt.datetime]
+    started_at: Mapped[dt.datetime | None]
+    finished_at: Mapped[dt.datetime | None]
+    progress: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON)
+    metrics: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON)
+    error: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON)
+    version: Mapped[int | None]
+    result: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON)
+    last_event: Mapped[int] = mapped_column(default=0)
+
+
+class JobEvent(Base):
+    """Something that happened to a job; `id` counts from 1 within the job."""
+
+    __tablename__ = "job_events"
+
+    job: Mapped[str] = mapped_column(sa.ForeignKey("jobs.id"), primary_key=True)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    type: Mapped[str]
+    level: Mapped[str]
+    message: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[dt.datetime]
+
+
+def now() -> dt.datetime:
+    """This moment, in UTC."""
+    return dt.datetime.now(dt.UTC)
+
+
+class Database:
+    """The way in: one transaction for each `with` block, committed at its end.
+
+    `url` is SQLAlchemy's; a SQLite file need not exist yet.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine = _connect(url)
+        self._write = sessionmaker(self.engine, expire_on_commit=False)
+        reading = self.engine.execution_options(reads_only=True)
+        self._read = sessionmaker(reading, expire_on_commit=False)
+
+    def read(self) -> AbstractContextManager[Session]:
+        """A transaction that only reads; on SQLite it waits for nobody."""
+        return self._read.begin()
+
+    def write(self) -> AbstractContextManager[Session]:
+        """A transaction that may write; on SQLite one at a time."""
+        return self._write.begin()
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def migrate(self) -> None:
+        """Brings our tables to the newest shape; several processes may do so at once."""
+        with self.engine.begin() as connection:
+            if self.engine.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+            if sa.inspect(connection).has_table("alembic_version"):
+                version = connection.execute(sa.text("SELECT version_num FROM alembic_version"))
+                if version.scalar() == HEAD:
+                    return
+            # Needed once in a database's life, and slow to import.
+            from alembic import command  # noqa: PLC0415
+            from alembic.config import Config  # noqa: PLC0415
+
+            config = Config()
+            folder = importlib.resources.files("service") / "migrations"
+            config.set_main_option("script_location", str(folder))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def _connect(url: str) -> sa.Engine:
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, pool_pre_ping=True)
+    path = sa.engine.make_url(url).database
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(url, connect_args={"timeout": 30.0})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        # Readers do not wait for writers, and what was committed survives a crash.
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        # The driver would begin transactions by itself, and only for some statements.
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        # A writer takes the lock first: one that read before could not be promoted.
+        reads_only = connection.get_execution_options().get("reads_only", False)
+        connection.exec_driver_sql("BEGIN DEFERRED" if reads_only else "BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,203 @@
+"""Uploads: checked, profiled, and stored under the checksum of their bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import sqlalchemy as sa
+from anyio import to_thread
+from sqlalchemy.orm import Session
+
+from models.ingest import Format, profile, read_table, records
+from service.database import Database, Dataset, Job, now
+from service.errors import ConflictError, InvalidError, NotFoundError
+
+MEDIA_TYPES: dict[str, Format] = {
+    "text/csv": "csv",
+    "application/csv": "csv",
+    "text/tab-separated-values": "csv",
+    "application/vnd.apache.parquet": "parquet",
+    "application/x-parquet": "parquet",
+    "application/x-ndjson": "ndjson",
+    "application/jsonl": "ndjson",
+    "application/x-jsonlines": "ndjson",
+}
+SUFFIXES: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+}
+
+
+def format_of(media_type: str, file_name: str, first_bytes: bytes) -> Format:
+    """The format by the declared media type, else by the name, else by what the bytes are."""
+    declared = MEDIA_TYPES.get(media_type.partition(";")[0].strip().lower())
+    named = SUFFIXES.get(Path(file_name).suffix.lower())
+    if declared or named:
+        return cast("Format", declared or named)
+    if first_bytes.startswith(b"PAR1"):
+        return "parquet"
+    return "ndjson" if first_bytes.lstrip().startswith(b"{") else "csv"
+
+
+class Datasets:
+    """The same bytes in the same format are one dataset, however often they come."""
+
+    def __init__(self, database: Database, home: Path) -> None:
+        self._database = database
+        self._folder = home / "datasets"
+
+    def path(self, sha256: str) -> Path:
+        """Where the file with that checksum lies."""
+        return self._folder / sha256
+
+    async def receive(
+        self, chunks: AsyncIterator[bytes], name: str, media_type: str, file_name: str
+    ) -> tuple[Dataset, bool]:
+        """Stores an upload; also says whether it is new.
+
+        Raises:
+            DataError: the file is not readable as its format.
+            InvalidError: it is empty.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        partial = self._folder / f".{uuid.uuid4().hex}.partial"
+        digest = hashlib.sha256()
+        first_bytes = b""
+        try:
+            with partial.open("wb") as file:
+                async for chunk in chunks:
+                    first_bytes = first_bytes or chunk[:64]
+                    digest.update(chunk)
+                    file.write(chunk)
+                file.flush()
+                await to_thread.run_sync(os.fsync, file.fileno())
+            if not first_bytes:
+                raise InvalidError("the body is empty, and a file is due")
+            kind = format_of(media_type, file_name, first_bytes)
+            return await to_thread.run_sync(self._keep, partial, digest.hexdigest(), kind, name)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def add_file(self, path: Path, name: str) -> Dataset:
+        """Stores a copy of a file of this machine."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        content = path.read_bytes()
+        partial = self._folder / f".{uuid.uuid4().hex}.partial"
+        try:
+            partial.write_bytes(content)
+            kind = format_of("", path.name, content[:64])
+            return self._keep(partial, hashlib.sha256(content).hexdigest(), kind, name)[0]
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def get(self, dataset_id: str) -> Dataset:
+        """That dataset.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        with self._database.read() as session:
+            return self._get(session, dataset_id)
+
+    def page(self, after: str | None, limit: int) -> tuple[list[Dataset], bool]:
+        """A page, newest first, and whether there are more."""
+        with self._database.read() as session:
+            query = sa.select(Dataset).order_by(Dataset.number.desc()).limit(limit + 1)
+            if after is not None:
+                query = query.where(Dataset.number < self._get(session, after).number)
+            found = list(session.scalars(query))
+        return found[:limit], len(found) > limit
+
+    def delete(self, dataset_id: str) -> None:
+        """Removes a dataset and its file.
+
+        Raises:
+            NotFoundError: there is none.
+            ConflictError: a job that waits or runs needs it.
+        """
+        with self._database.write() as session:
+            dataset = self._get(session, dataset_id)
+            query = sa.select(Job.id).where(
+                Job.dataset == dataset_id, Job.status.in_(("queued", "running"))
+            )
+            users = list(session.scalars(query))
+            if users:
+                raise ConflictError(
+                    f"{dataset_id} is needed by {', '.join(users)}: cancel it first"
+                )
+            session.delete(dataset)
+            session.flush()
+            others = sa.select(sa.func.count()).where(Dataset.sha256 == dataset.sha256)
+            is_last = session.scalar(others) == 0
+        if is_last:
+            self.path(dataset.sha256).unlink(missing_ok=True)
+
+    def _get(self, session: Session, dataset_id: str) -> Dataset:
+        found = session.scalar(sa.select(Dataset).where(Dataset.id == dataset_id))
+        if found is None:
+            raise NotFoundError(f"there is no dataset {dataset_id[:64]!r}")
+        return found
+
+    def _keep(self, partial: Path, sha256: str, kind: Format, name: str) -> tuple[Dataset, bool]:
+        same = sa.select(Dataset).where(Dataset.sha256 == sha256, Dataset.format == kind)
+        with self._database.read() as session:
+            found = session.scalar(same)
+        if found is not None:
+            return found, False
+        table = read_table(partial, kind)
+        columns: list[Any] = [
+            {
+                "name": column.name,
+                "type": column.type,
+                "missing": column.missing,
+                "distinct": column.distinct,
+                "minimum": column.minimum,
+                "maximum": column.maximum,
+                "examples": list(column.examples),
+                "note": column.note,
+            }
+            for column in profile(table)
+        ]
+        size = partial.stat().st_size
+        partial.replace(self.path(sha256))
+        with self._database.write() as session:
+            # Another upload of the same bytes may have been faster.
+            found = session.scalar(same)
+            if found is not None:
+                return found, False
+            dataset = Dataset(
+                id=_dataset_id(sha256, kind),
+                name=name,
+                format=kind,
+                sha256=sha256,
+                bytes=size,
+                rows=table.num_rows,
+                columns=columns,
+                created_at=now(),
+            )
+            session.add(dataset)
+        return dataset, True
+
+
+def _dataset_id(sha256: str, kind: Format) -> str:
+    """The same for the same bytes in the same format, on every installation."""
+    return f"ds_{hashlib.sha256(f'{kind} {sha256}'.encode()).hexdigest()[:20]}"
+
+
+def read_rows(path: Path, names: list[str]) -> list[dict[str, Any]]:
+    """The rows of a file of this machine, with those of the named columns that it has.
+
+    Raises:
+        DataError: the file is not readable as what its name says.
+    """
+    with path.open("rb") as file:
+        kind = format_of("", path.name, file.read(64))
+    return records(read_table(path, kind), names)

@@ -1,0 +1,199 @@
+"""Domain error -> status, in one table; and the one body that every error has (RFC 9457)."""
+
+from __future__ import annotations
+
+import http
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from models.errors import (
+    ArtifactError,
+    CoverageError,
+    DataError,
+    DropcastError,
+    EncodeError,
+    NonFiniteError,
+    NotStochasticError,
+)
+
+log = logging.getLogger(__name__)
+
+Errors = Sequence[Mapping[str, Any]]
+
+
+class ServiceError(Exception):
+    """An error that is an answer: its text is shown to the client.
+
+    `errors` says where in the request, `headers` go with the response.
+    """
+
+    def __init__(
+        self, detail: str, *, errors: Errors = (), headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.errors = errors
+        self.headers = headers or {}
+        super().__init__(detail)
+
+
+class NotJsonError(ServiceError):
+    """The body is not JSON."""
+
+
+class NotFoundError(ServiceError):
+    """What the request names does not exist."""
+
+
+class ConflictError(ServiceError):
+    """The state of the thing forbids what was asked."""
+
+
+class TooLargeError(ServiceError):
+    """The body has more bytes than a limit allows."""
+
+
+class InvalidError(ServiceError):
+    """Well-formed, but wrong."""
+
+
+class OverloadedError(ServiceError):
+    """A queue is full; the same request may succeed later."""
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after_seconds)})
+
+
+class NotReadyError(ServiceError):
+    """The service is starting or draining."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    status: int
+    type: str
+    title: str
+
+
+# The first class that matches an error decides.
+KINDS: Mapping[type[Exception], _Kind] = {
+    NotJsonError: _Kind(400, "not-json", "The body is not JSON"),
+    NotFoundError: _Kind(404, "not-found", "No such thing"),
+    ConflictError: _Kind(409, "conflict", "Not possible in this state"),
+    TooLargeError: _Kind(413, "too-large", "The body is too large"),
+    InvalidError: _Kind(422, "invalid", "The request is not valid"),
+    OverloadedError: _Kind(503, "overloaded", "Too much to do at the moment"),
+    NotReadyError: _Kind(503, "not-ready", "Not ready to serve"),
+    EncodeError: _Kind(422, "invalid-instance", "An instance does not fit the model"),
+    NonFiniteError: _Kind(422, "not-finite", "The answer would not be finite"),
+    NotStochasticError: _Kind(422, "no-dropout", "The model has no dropout"),
+    CoverageError: _Kind(422, "coverage", "More coverage than calibration can vouch for"),
+    DataError: _Kind(422, "invalid-data", "The data cannot be used"),
+    ArtifactError: _Kind(500, "artifact", "A stored model version cannot be loaded"),
+}
+
+
+def problem(
+    request: Request,
+    kind: _Kind,
+    detail: str,
+    *,
+    errors: Errors = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The response for one error."""
+    body: dict[str, Any] = {
+        "type": f"urn:dropcast:problem:{kind.type}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "instance": request.url.path,
+        "request_id": request.scope.get("state", {}).get("request_id", ""),
+    }
+    if errors:
+        body["errors"] = list(errors)
+    return Response(
+        orjson.dumps(body),
+        kind.status,
+        headers=dict(headers or {}),
+        media_type="application/problem+json",
+    )
+
+
+def internal_error(request: Request) -> Response:
+    """The response when something broke inside: nothing of the inside, only the request id."""
+    kind = _Kind(500, "internal", "Something broke inside the service")
+    return problem(request, kind, "The request id leads to the reason in the service's log.")
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of every route a problem."""
+    app.add_exception_handler(ServiceError, _on_known_error)
+    app.add_exception_handler(DropcastError, _on_known_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(OperationalError, _on_database_error)
+
+
+def _on_known_error(request: Request, error: Exception) -> Response:
+    kind = next(kind for known, kind in KINDS.items() if isinstance(error, known))
+    errors: Errors = getattr(error, "errors", ())
+    if isinstance(error, EncodeError):
+        errors = [
+            {
+                "loc": ["instances", p.row] + ([] if p.feature is None else [p.feature]),
+                "msg": p.message,
+            }
+            for p in error.problems
+        ]
+    elif isinstance(error, NonFiniteError):
+        errors = [{"loc": ["instances", row], "msg": str(error)} for row in error.rows[:100]]
+    elif isinstance(error, DataError) and error.param:
+        errors = [{"loc": [error.param], "msg": str(error)}]
+    elif isinstance(error, CoverageError):
+        errors = [{"loc": ["coverage"], "msg": str(error)}]
+    elif isinstance(error, ArtifactError):
+        # Its text holds paths of this machine.
+        return problem(request, kind, "The stored version is damaged; the service's log says how.")
+    return problem(request, kind, str(error), errors=errors, headers=getattr(error, "headers", {}))
+
+
+def _on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _on_known_error(request, invalid(error.errors()))
+
+
+def invalid(faults: Sequence[Any]) -> InvalidError:
+    """The error that says what pydantic found, each fault with its place in the request."""
+    errors = [
+        {
+            "loc": [part for part in fault["loc"] if part != "body"],
+            "msg": fault["msg"].removeprefix("Value error, "),
+        }
+        for fault in faults[:100]
+    ]
+    place = ".".join(str(part) for part in errors[0]["loc"])
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return InvalidError(f"{place or 'the body'}: {errors[0]['msg']}{more}", errors=errors)
+
+
+def _on_database_error(request: Request, error: Exception) -> Response:
+    log.error("the database does not answer", exc_info=error)
+    return _on_known_error(request, OverloadedError("the database does not answer", 2))
+
+
+def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    phrase = http.HTTPStatus(error.status_code).phrase
+    kind = _Kind(error.status_code, phrase.lower().replace(" ", "-"), phrase)
+    detail = {
+        404: f"there is nothing at {request.url.path}",
+        405: f"{request.method} is not possible at {request.url.path}",
+    }.get(error.status_code, str(error.detail))
+    return problem(request, kind, detail, headers=error.headers)

@@ -1,0 +1,234 @@
+"""Models, versions, aliases: what exists, what is live, and how a version becomes part of it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from service.database import Alias, Database, Model, Version, now
+from service.errors import ConflictError, NotFoundError
+
+PRODUCTION = "production"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model as it stands: its versions, and where its aliases point."""
+
+    name: str
+    versions: Mapping[int, str]  # number to the artifact's checksum
+    aliases: Mapping[str, int]
+
+
+class Registry:
+    """Versions are immutable and their numbers never reused; an alias moves in one transaction."""
+
+    def __init__(self, database: Database, home: Path) -> None:
+        self._database = database
+        self._folder = home / "models"
+
+    def artifact_folder(self, model: str, version: int, sha256: str) -> Path:
+        """Where that artifact lies. Its checksum in the name keeps two runs that believe to
+        publish the same version out of each other's way."""
+        return self._folder / model / f"{version}-{sha256[:16]}"
+
+    def find_artifact(self, model: str, alias: str) -> Path | None:
+        """The artifact that an alias stands for, if it stands for one."""
+        with self._database.read() as session:
+            query = sa.select(Version).join(
+                Alias, (Alias.model == Version.model) & (Alias.version == Version.version)
+            )
+            found = session.scalar(query.where(Alias.model == model, Alias.alias == alias))
+        if found is None:
+            return None
+        return self.artifact_folder(model, found.version, found.artifact_sha256)
+
+    def snapshot(self) -> dict[str, Entry]:
+        """All models that have a version, as one moment saw them."""
+        with self._database.read() as session:
+            versions: dict[str, dict[int, str]] = {}
+            columns = sa.select(Version.model, Version.version, Version.artifact_sha256)
+            for model, version, sha256 in session.execute(columns):
+                versions.setdefault(model, {})[version] = sha256
+            aliases: dict[str, dict[str, int]] = {}
+            for alias in session.scalars(sa.select(Alias)):
+                aliases.setdefault(alias.model, {})[alias.alias] = alias.version
+        return {
+            name: Entry(name, numbers, aliases.get(name, {})) for name, numbers in versions.items()
+        }
+
+    def list_models(self, after: str | None, limit: int) -> tuple[list[dict[str, Any]], bool]:
+        """A page of models, newest first, and whether there are more."""
+        with self._database.read() as session:
+            query = sa.select(Model).order_by(Model.created_at.desc(), Model.name)
+            query = query.where(sa.exists().where(Version.model == Model.name))
+            models = list(session.scalars(query))
+            if after is not None:
+                names = [model.name for model in models]
+                if after not in names:
+                    raise NotFoundError(f"there is no model {after!r} to list from")
+                models = models[names.index(after) + 1 :]
+            page = [self._describe(session, model) for model in models[:limit]]
+        return page, len(models) > limit
+
+    def describe(self, model: str) -> dict[str, Any]:
+        """A model with its aliases and the cards of its versions, newest first.
+
+        Raises:
+            NotFoundError: no version of it exists.
+        """
+        with self._database.read() as session:
+            found = session.get(Model, model)
+            described = self._describe(session, found) if found else None
+        if not described or not described["versions"]:
+            raise _no_model(model)
+        return described
+
+    def card(self, model: str, version: str) -> dict[str, Any]:
+        """A version's card.
+
+        Raises:
+            NotFoundError: it does not exist.
+        """
+        with self._database.read() as session:
+            return dict(self._version(session, model, version).card)
+
+    def write_zip(self, model: str, version: str, path: Path) -> None:
+        """Writes a version's artifact as one zip file.
+
+        Raises:
+            NotFoundError: it does not exist.
+        """
+        with self._database.read() as session:
+            found = self._version(session, model, version)
+        folder = self.artifact_folder(model, found.version, found.artifact_sha256)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            for file in sorted(folder.iterdir()):
+                # A fixed date: the same artifact gives the same bytes.
+                info = zipfile.ZipInfo(file.name, date_time=(1980, 1, 1, 0, 0, 0))
+                info.external_attr = 0o644 << 16
+                with file.open("rb") as source, archive.open(info, "w") as entry:
+                    shutil.copyfileobj(source, entry)
+
+    def set_alias(self, model: str, alias: str, version: int) -> None:
+        """Points the alias to that version, from the next request on.
+
+        Raises:
+            NotFoundError: no such model or version, or a name that cannot be an alias.
+        """
+        if not _NAME.fullmatch(alias):
+            raise NotFoundError(
+                f"{alias!r} cannot be an alias: use letters, digits, dot, dash, underscore"
+            )
+        with self._database.write() as session:
+            self._version(session, model, str(version))
+            _point(session, model, alias, version)
+
+    def delete_version(self, model: str, version: str) -> None:
+        """Removes a version and its artifact; its number stays used.
+
+        Raises:
+            NotFoundError: it does not exist.
+            ConflictError: an alias points to it.
+        """
+        with self._database.write() as session:
+            found = self._version(session, model, version)
+            query = sa.select(Alias.alias).where(
+                Alias.model == model, Alias.version == found.version
+            )
+            aliases = list(session.scalars(query))
+            if aliases:
+                raise ConflictError(
+                    f"{model} {version} is what {', '.join(sorted(aliases))} points to: move the "
+                    "alias first"
+                )
+            folder = self.artifact_folder(model, found.version, found.artifact_sha256)
+            session.delete(found)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def reserve_version(self, session: Session, model: str) -> int:
+        """A number for a new version, given away once."""
+        found = session.get(Model, model, with_for_update=True)
+        if found is None:
+            found = Model(name=model, last_version=0, created_at=now())
+            session.add(found)
+        found.last_version += 1
+        session.flush()
+        return found.last_version
+
+    def place_artifact(self, staged: Path, model: str, version: int, sha256: str) -> None:
+        """Moves a whole artifact to its place; done already, it is left as it is."""
+        folder = self.artifact_folder(model, version, sha256)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if not folder.exists():
+            staged.rename(folder)
+
+    def add_version(
+        self, session: Session, model: str, version: int, card: Mapping[str, Any], *, promote: bool
+    ) -> None:
+        """Makes a placed artifact a version, and production if so wished, in the caller's
+        transaction."""
+        if session.get(Version, (model, version)) is None:
+            full = {"model": model, "version": version, **card}
+            session.add(
+                Version(
+                    model=model,
+                    version=version,
+                    artifact_sha256=card["artifact_sha256"],
+                    card=full,
+                    created_at=now(),
+                )
+            )
+            session.flush()
+        if promote:
+            _point(session, model, PRODUCTION, version)
+
+    def _describe(self, session: Session, model: Model) -> dict[str, Any]:
+        query = sa.select(Version).where(Version.model == model.name)
+        versions = list(session.scalars(query.order_by(Version.version.desc())))
+        aliases = session.scalars(sa.select(Alias).where(Alias.model == model.name))
+        return {
+            "model": model.name,
+            "task": versions[0].card["task"] if versions else None,
+            "created_at": model.created_at,
+            "aliases": {alias.alias: alias.version for alias in aliases},
+            "versions": [version.card for version in versions],
+        }
+
+    def _version(self, session: Session, model: str, version: str) -> Version:
+        number = (
+            int(version) if version.isascii() and version.isdigit() and len(version) < 10 else 0
+        )
+        found = session.get(Version, (model, number))
+        if found is not None:
+            return found
+        query = sa.select(Version.version).where(Version.model == model)
+        numbers = sorted(session.scalars(query))
+        if not numbers:
+            raise _no_model(model)
+        raise NotFoundError(f"{model} has no version {version!r} (it has {_listed(numbers)})")
+
+
+def _point(session: Session, model: str, alias: str, version: int) -> None:
+    found = session.get(Alias, (model, alias))
+    if found is None:
+        session.add(Alias(model=model, alias=alias, version=version, updated_at=now()))
+    else:
+        found.version, found.updated_at = version, now()
+
+
+def _no_model(model: str) -> NotFoundError:
+    return NotFoundError(f"there is no model {model[:64]!r}")
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[-10:]))

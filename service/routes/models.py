@@ -1,0 +1,106 @@
+"""Models, versions, aliases."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+from starlette.background import BackgroundTask
+from starlette.responses import FileResponse
+
+from service.envelope import read_json
+from service.openapi import body, problems
+from service.routes.wiring import (
+    After,
+    InferenceOf,
+    JsonResponse,
+    Limit,
+    RegistryOf,
+    SettingsOf,
+)
+from service.schemas import (
+    AliasAnswer,
+    AliasRequest,
+    Card,
+    Model,
+    Page,
+    parse,
+)
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+@router.get("", responses={200: {"model": Page[Model]}, **problems(404, 422)})
+def list_models(registry: RegistryOf, after: After = None, limit: Limit = 20) -> JsonResponse:
+    """All models, newest first."""
+    models, has_more = registry.list_models(after, limit)
+    return JsonResponse({"object": "list", "data": models, "has_more": has_more})
+
+
+@router.get("/{model}", responses={200: {"model": Model}, **problems(404)})
+def get_model(registry: RegistryOf, model: str) -> JsonResponse:
+    """A model: its aliases and the cards of its versions, newest first."""
+    return JsonResponse(registry.describe(model))
+
+
+@router.get("/{model}/versions/{version}", responses={200: {"model": Card}, **problems(404)})
+def get_version(registry: RegistryOf, model: str, version: str) -> JsonResponse:
+    """A version's card."""
+    return JsonResponse(registry.card(model, version))
+
+
+@router.get(
+    "/{model}/versions/{version}/artifact",
+    response_class=FileResponse,
+    responses={
+        200: {"content": {"application/zip": {}}, "description": "The artifact as one zip"},
+        **problems(404),
+    },
+)
+def get_artifact(registry: RegistryOf, model: str, version: str) -> Response:
+    """The artifact as one .zip, which `models.load_artifact` reads."""
+    with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
+        path = Path(file.name)
+    try:
+        registry.write_zip(model, version, path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return FileResponse(
+        path,
+        media_type="application/zip",
+        filename=f"{model}-{version}.zip",
+        background=BackgroundTask(path.unlink, missing_ok=True),
+    )
+
+
+@router.put(
+    "/{model}/aliases/{alias}",
+    responses={200: {"model": AliasAnswer}, **problems(400, 404, 413, 422)},
+    openapi_extra=body(AliasRequest),
+)
+async def put_alias(
+    request: Request,
+    settings: SettingsOf,
+    registry: RegistryOf,
+    inference: InferenceOf,
+    model: str,
+    alias: str,
+) -> JsonResponse:
+    """Points an alias to a version: promote, or roll back, without a failed request."""
+    wanted = parse(AliasRequest, await read_json(request, settings.max_body_bytes))
+    await asyncio.to_thread(registry.set_alias, model, alias, wanted.version)
+    await inference.refresh()
+    return JsonResponse({"model": model, "alias": alias, "version": wanted.version})
+
+
+@router.delete("/{model}/versions/{version}", status_code=204, responses=problems(404, 409))
+async def delete_version(
+    registry: RegistryOf, inference: InferenceOf, model: str, version: str
+) -> Response:
+    """Removes a version that no alias points to; its number is not used again."""
+    await asyncio.to_thread(registry.delete_version, model, version)
+    await inference.refresh()
+    return Response(status_code=204)

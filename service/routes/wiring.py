@@ -1,0 +1,59 @@
+"""What routes need of the service, as FastAPI dependencies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends, Query, Request, Response
+
+from service.datasets import Datasets
+from service.feed import Feed
+from service.inference import Inference
+from service.jobs import Jobs
+from service.registry import Registry
+from service.settings import Settings
+
+
+class JsonResponse(Response):
+    """JSON as orjson writes it; times in UTC with a Z."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content, option=orjson.OPT_UTC_Z)
+
+
+def _settings(request: Request) -> Settings:
+    return request.app.state.settings  # type: ignore[no-any-return]
+
+
+def _inference(request: Request) -> Inference:
+    return request.app.state.inference  # type: ignore[no-any-return]
+
+
+def _registry(request: Request) -> Registry:
+    return request.app.state.registry  # type: ignore[no-any-return]
+
+
+def _datasets(request: Request) -> Datasets:
+    return request.app.state.datasets  # type: ignore[no-any-return]
+
+
+def _jobs(request: Request) -> Jobs:
+    return request.app.state.jobs  # type: ignore[no-any-return]
+
+
+def _feed(request: Request) -> Feed:
+    return request.app.state.feed  # type: ignore[no-any-return]
+
+
+SettingsOf = Annotated[Settings, Depends(_settings)]
+InferenceOf = Annotated[Inference, Depends(_inference)]
+RegistryOf = Annotated[Registry, Depends(_registry)]
+DatasetsOf = Annotated[Datasets, Depends(_datasets)]
+JobsOf = Annotated[Jobs, Depends(_jobs)]
+FeedOf = Annotated[Feed, Depends(_feed)]
+
+Limit = Annotated[int, Query(ge=1, le=100, description="Most entries of this page")]
+After = Annotated[str | None, Query(description="Id of the last entry of the page before")]

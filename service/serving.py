@@ -1,0 +1,95 @@
+"""`dropcast serve`: the API in this process, a worker beside it, and their orderly end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import subprocess
+import threading
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from service import examples
+from service.app import create_app
+from service.processes import end, start_child
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+RESTART_SECONDS = 2.0
+
+
+def run_service(settings: Settings, *, with_worker: bool) -> int:
+    """Serves until a signal; gives the exit code."""
+    try:
+        listener = socket.create_server((settings.host, settings.port), backlog=2048)
+    except OSError as error:
+        log.error("cannot listen on %s:%d: %s", settings.host, settings.port, error)
+        return 1
+    # Uvicorn ends orderly at these signals, and then raises them again for whoever was there
+    # before it: nobody, so that the worker can be ended orderly, too.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    keeper = _WorkerKeeper() if with_worker else None
+    try:
+        app = create_app(settings)
+        app.state.database.migrate()
+        if settings.examples:
+            examples.submit(app.state.registry, app.state.datasets, app.state.jobs)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=int(settings.shutdown_seconds),
+        )
+        address, port = listener.getsockname()[:2]
+        log.info("Dropcast on http://%s:%d, its documentation at /docs", address, port)
+        _Server(config, app).run(sockets=[listener])
+    finally:
+        if keeper is not None:
+            keeper.close()
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """Says not ready, and ends live streams, before it waits for requests under way."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._app.state.is_ready = False
+        self._app.state.feed.stop()
+        super().handle_exit(sig, frame)
+
+
+class _WorkerKeeper:
+    """Keeps one worker process running."""
+
+    def __init__(self) -> None:
+        self._closing = threading.Event()
+        self._child = self._start()
+        self._thread = threading.Thread(target=self._keep, name="keep-worker", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        end(self._child, grace_seconds=5.0)
+        self._thread.join()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return start_child("service.cli", ["worker", "--with-parent"])
+
+    def _keep(self) -> None:
+        while True:
+            code = self._child.wait()
+            if self._closing.is_set():
+                return
+            log.error("the worker ended with code %d and is started again", code)
+            if self._closing.wait(RESTART_SECONDS):
+                return
+            self._child = self._start()

@@ -1,0 +1,125 @@
+"""Every setting, read from the environment once, where a process starts."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+
+
+def configure_logging(level: str) -> None:
+    """One line for each entry, on standard error."""
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable `DROPCAST_` + its name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="DROPCAST_", frozen=True, extra="forbid")
+
+    home: Annotated[Path, Field(description="Folder of all state: database, datasets, models")] = (
+        Path("var")
+    )
+    database_url: Annotated[
+        str | None,
+        Field(description="`postgresql://…` for several machines; without it SQLite in `HOME`"),
+    ] = None
+    host: Annotated[str, Field(description="Address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on")] = 8000
+    device: Annotated[
+        str,
+        Field(
+            pattern=r"^(auto|cpu|cuda|cuda:\d+)$",
+            description="`auto`, `cpu`, `cuda` or `cuda:N`: where requests are computed; a job "
+            "may name its own",
+        ),
+    ] = "auto"
+    threads: Annotated[
+        int | None,
+        Field(ge=1, description="Threads of one computation; without it all processors it may use"),
+    ] = None
+    examples: Annotated[
+        bool, Field(description="Train the two example models if there are no models")
+    ] = True
+    log_level: Annotated[
+        str, Field(pattern=r"^(debug|info|warning|error)$", description="Least level logged")
+    ] = "info"
+
+    max_body_bytes: Annotated[
+        int, Field(ge=1024, description="Largest request body, datasets aside")
+    ] = 16 * 2**20
+    max_dataset_bytes: Annotated[int, Field(ge=1024, description="Largest dataset")] = 2**30
+    max_rows: Annotated[int, Field(ge=1, description="Most rows of one inference request")] = 10_000
+    max_returned_samples: Annotated[
+        int, Field(ge=1, description="Most sample values in one answer: T · N · C")
+    ] = 1_000_000
+    max_work: Annotated[
+        int,
+        Field(ge=1, description="Most multiply-adds of one inference request: T · N · weights"),
+    ] = 10**13
+    max_waiting: Annotated[
+        int, Field(ge=1, description="Requests that may wait for computation; more get 503")
+    ] = 64
+    max_queued_jobs: Annotated[
+        int, Field(ge=1, description="Training jobs that may wait; more get 503")
+    ] = 100
+    max_loaded_versions: Annotated[
+        int, Field(ge=1, description="Model versions held in memory; the oldest unused one goes")
+    ] = 64
+
+    worker_id: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9][a-z0-9_-]{2,63}$",
+            description="Name of this worker, its own among all workers and the same after a "
+            "restart: by it the worker finds the jobs it left",
+        ),
+    ] = "worker-1"
+    worker_concurrency: Annotated[
+        int, Field(ge=1, description="Jobs one worker runs at a time")
+    ] = 1
+    checkpoint_seconds: Annotated[
+        float, Field(ge=0, description="Least time between two checkpoints of a job")
+    ] = 5.0
+    max_job_seconds: Annotated[
+        float, Field(gt=0, description="Longest run of one job; beyond it the job fails")
+    ] = 86_400.0
+    shutdown_seconds: Annotated[
+        float, Field(ge=0, description="Time for requests under way when told to stop")
+    ] = 20.0
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, url: str | None) -> str | None:
+        if not url:
+            return None
+        if not url.startswith(("postgresql://", "sqlite:///")):
+            raise ValueError("has to start with postgresql:// or sqlite:///")
+        return url
+
+    @property
+    def database(self) -> str:
+        """The database's address as SQLAlchemy reads it."""
+        if self.database_url is None:
+            return f"sqlite:///{self.home / 'dropcast.db'}"
+        url = make_url(self.database_url)
+        if url.drivername == "postgresql":
+            # Texts as UTF-8 also from a server whose databases have no encoding (SQL_ASCII).
+            url = url.set(drivername="postgresql+psycopg")
+            url = url.update_query_dict({"client_encoding": "utf8"})
+        return url.render_as_string(hide_password=False)
+
+    @property
+    def job_folder(self) -> Path:
+        """Where running jobs keep checkpoints."""
+        return self.home / "jobs"

@@ -1,0 +1,275 @@
+"""The child process that computes one training job: file -> table -> network -> artifact.
+
+It knows no database. The worker writes one JSON line for each stage to its standard input
+and reads JSON lines from its standard output, the last of a stage being "done" or "failed".
+Stages build on each other; one that finds its predecessor's result missing, as after a
+crash, makes it again from the file and the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import errno
+import importlib.metadata
+import logging
+import os
+import queue
+import shutil
+import time
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TextIO
+
+import orjson
+import torch
+
+from models.artifact import Artifact, load_artifact, save_artifact
+from models.device import available_threads, resolve_device
+from models.errors import ArtifactError, DataError, DeviceError, DropcastError, TrainingError
+from models.ingest import read_table
+from models.recipe import Prepared, Recipe, finish, prepare, proper_score
+from models.training import FitResult, fit
+from models.training_run import Epoch, TrainingOptions
+from service.processes import end_with_parent
+from service.settings import configure_logging
+
+# Multiply-adds of one forward pass beyond which a second thread pays.
+PARALLEL_WORK = 50_000_000
+
+log = logging.getLogger(__name__)
+
+
+class Trainer:
+    """One job's computation. `job` is the specification that the worker sends first:
+    `id`, `request`, `file`, `format`, `dataset_sha256`, `folder`, `checkpoint_seconds`,
+    `device`, and `production`, the folder of the version to beat, or null."""
+
+    def __init__(self, job: Mapping[str, Any], out: TextIO) -> None:
+        self._job = job
+        self._out = out
+        self._folder = Path(job["folder"])
+        self._recipe = _recipe(job["request"], job["device"])
+        self._prepared: Prepared | None = None
+        self._fitted: FitResult | None = None
+
+    def prepare(self) -> dict[str, Any]:
+        """Reads, splits and encodes the table."""
+        prepared = self._prepare()
+        for name, reason in prepared.schema.ignored.items():
+            self._say("log", f"column {name} is not used: {reason}", level="warning")
+        rows = [len(split) for split in (prepared.training, prepared.validation)]
+        rows.append(len(prepared.calibration))
+        self._say(
+            "log",
+            f"{prepared.schema.target.task} of {prepared.schema.target.name} from "
+            f"{len(prepared.schema.features)} features ({prepared.config.in_features} inputs); "
+            f"rows: {rows[0]} training, {rows[1]} validation, {rows[2]} calibration",
+        )
+        return {}
+
+    def train(self) -> dict[str, Any]:
+        """Fits the network, from the last checkpoint if there is one."""
+        fitted = self._fit()
+        self._say("log", f"best epoch {fitted.best_epoch} of {len(fitted.history)}")
+        return {}
+
+    def calibrate(self) -> dict[str, Any]:
+        """Calibrates, writes the artifact, and says whether it should be promoted."""
+        prepared = self._prepare()
+        provenance = {
+            "job": self._job["id"],
+            "dataset_sha256": self._job["dataset_sha256"],
+            "seed": self._recipe.seed,
+            "torch": torch.__version__,
+            "dropcast": importlib.metadata.version("dropcast"),
+        }
+        created_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        artifact = finish(prepared, self._fit(), created_at, provenance)
+        staged = self._folder / "artifact"
+        shutil.rmtree(staged, ignore_errors=True)
+        sha256 = save_artifact(artifact, staged)
+        promote, reason = self._promotion(artifact, prepared)
+        self._say("log", f"{'promoted' if promote else 'not promoted'}: {reason}")
+        card = artifact.card() | {"artifact_sha256": sha256}
+        return {"card": card, "promote": promote, "reason": reason}
+
+    def _prepare(self) -> Prepared:
+        if self._prepared is None:
+            table = read_table(Path(self._job["file"]), self._job["format"])
+            self._prepared = prepare(table, self._recipe)
+        return self._prepared
+
+    def _fit(self) -> FitResult:
+        if self._fitted is None:
+            prepared = self._prepare()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            clock = _Clock(self._job["checkpoint_seconds"])
+            torch.set_num_threads(self._threads(prepared))
+            self._fitted = fit(
+                prepared.config,
+                prepared.training,
+                prepared.validation,
+                self._recipe.training,
+                on_epoch=lambda epoch: self._report(epoch, clock),
+                checkpoint=self._folder / "checkpoint.safetensors",
+                should_checkpoint=clock.is_due,
+            )
+        return self._fitted
+
+    def _threads(self, prepared: Prepared) -> int:
+        """One for small networks, whose products are over before a second thread is awake; it
+        depends on nothing that changes between a run and its resumption."""
+        training = self._recipe.training.resolved(len(prepared.training))
+        assert training.batch_size is not None
+        sizes = (prepared.config.in_features, *prepared.config.hidden)
+        work = training.batch_size * sum(a * b for a, b in pairwise(sizes))
+        return 1 if work < PARALLEL_WORK else self._job["threads"] or available_threads()
+
+    def _promotion(self, artifact: Artifact, prepared: Prepared) -> tuple[bool, str]:
+        wish, production = self._job["request"]["promote"], self._job["production"]
+        if wish != "if_better":
+            return wish == "always", f"promote is {wish!r}"
+        if production is None:
+            return True, "there was no production version"
+        try:
+            rival = proper_score(load_artifact(production), prepared.held_out)
+        except ArtifactError as error:
+            return False, f"the production version cannot be loaded to compare with: {error}"
+        if rival is None:
+            return (
+                False,
+                "the production version does not fit these rows, so they cannot be compared",
+            )
+        own = proper_score(artifact, prepared.held_out)
+        assert own is not None
+        return own < rival, (
+            f"negative log-likelihood {own:.4f} against {rival:.4f} of the production version, on "
+            f"the same {prepared.held_out.num_rows} held-out rows"
+        )
+
+    def _report(self, epoch: Epoch, clock: _Clock) -> None:
+        left = (epoch.epochs - epoch.epoch) * clock.seconds_per_epoch()
+        self._say(
+            "epoch",
+            f"epoch {epoch.epoch}: validation loss {epoch.validation_loss:.5g}",
+            data={
+                "epoch": epoch.epoch,
+                "training_loss": epoch.training_loss,
+                "validation_loss": epoch.validation_loss,
+                "learning_rate": epoch.learning_rate,
+                "is_best": epoch.is_best,
+            },
+            progress={
+                "epoch": epoch.epoch,
+                "epochs": epoch.epochs,
+                "fraction": epoch.epoch / epoch.epochs,
+                "eta_seconds": round(left, 1),
+            },
+        )
+
+    def _say(self, kind: str, message: str, **more: Any) -> None:
+        write(self._out, {"type": kind, "message": message, **more})
+
+
+class _Clock:
+    """When the last checkpoint was, and how long an epoch takes."""
+
+    def __init__(self, checkpoint_seconds: float) -> None:
+        self._interval = checkpoint_seconds
+        self._started = self._last = time.monotonic()
+        self._epochs = 0
+
+    def is_due(self) -> bool:
+        if time.monotonic() - self._last < self._interval:
+            return False
+        self._last = time.monotonic()
+        return True
+
+    def seconds_per_epoch(self) -> float:
+        self._epochs += 1
+        return (time.monotonic() - self._started) / self._epochs
+
+
+def _recipe(request: Mapping[str, Any], device: str) -> Recipe:
+    chosen = request["hyperparameters"]
+    dropout = chosen["dropout"]
+    p = dropout["p"]
+    training = TrainingOptions(
+        **{key: chosen[key] for key in chosen if key not in ("hidden", "activation", "dropout")},
+        seed=request["seed"],
+        device=str(resolve_device(device)),
+    )
+    return Recipe(
+        target=request["target"],
+        task=request["task"],
+        hidden=tuple(chosen["hidden"]),
+        activation=chosen["activation"],
+        dropout=dropout["kind"],
+        p=tuple(p) if isinstance(p, list) else p,
+        input_p=dropout["input_p"],
+        training=training,
+        validation_fraction=request["validation_fraction"],
+        calibration_fraction=request["calibration_fraction"],
+        seed=request["seed"],
+    )
+
+
+def write(out: TextIO, message: Mapping[str, Any]) -> None:
+    """One JSON line, at once."""
+    out.write(orjson.dumps(message).decode() + "\n")
+    out.flush()
+
+
+def describe(error: Exception) -> dict[str, Any]:
+    """The error as a job shows it: code, message, and the request field to blame."""
+    if isinstance(error, DataError | TrainingError):
+        return {
+            "code": error.code,
+            "message": str(error),
+            "param": getattr(error, "param", None),
+        }
+    if isinstance(error, DeviceError):
+        return {"code": "no_such_device", "message": str(error), "param": "device"}
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        code, message = (
+            "out_of_memory",
+            "the memory was not enough: try a smaller batch_size or hidden",
+        )
+    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        code, message = "disk_full", "the disk is full: free some space, then resume the job"
+    elif isinstance(error, ValueError | DropcastError):
+        code, message = "invalid_request", str(error)
+    else:
+        code, message = "internal", "the training process broke; the worker's log says how"
+    return {"code": code, "message": message, "param": None}
+
+
+def main() -> None:
+    """Reads the job, then stages, until the worker closes the pipe."""
+    # What libraries print must not mix with our lines.
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    # The service answers requests on the same machine.
+    os.nice(5)
+    lines: queue.Queue[dict[str, Any]] = queue.Queue()
+    end_with_parent(lambda line: lines.put(orjson.loads(line)))
+    job = lines.get()
+    configure_logging(job["log_level"])
+    trainer: Trainer | None = None
+    while True:
+        stage = lines.get()["stage"]
+        try:
+            trainer = trainer or Trainer(job, out)
+            result = getattr(trainer, stage)()
+        except Exception as error:
+            description = describe(error)
+            unknown = error if description["code"] == "internal" else None
+            log.warning("%s: %s failed: %s", job["id"], stage, error, exc_info=unknown)
+            write(out, {"failed": description})
+        else:
+            write(out, {"done": result})
+
+
+if __name__ == "__main__":
+    main()

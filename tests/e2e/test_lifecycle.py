@@ -1,0 +1,226 @@
+"""A client's whole story with the real processes."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.e2e.conftest import CONCRETE, PENGUIN, PENGUINS, Service
+
+QUICK = {"hidden": [32, 32], "epochs": 20}
+
+
+def test_upload_train_follow_predict_ask_roll_back_restart_ask_again(
+    service: Callable[..., Service],
+) -> None:
+    one = service()
+    one.start()
+    dataset = one.upload(PENGUINS)
+    assert dataset["rows"] == 344
+    assert {c["name"]: c["missing"] for c in dataset["columns"]}["sex"] == 11
+
+    job = one.submit(model="birds", dataset=dataset["id"], target="species", hyperparameters=QUICK)
+    events = follow(one, job["id"])
+    assert [number for number, _ in events] == list(range(1, len(events) + 1))
+    kinds = [event["type"] for _, event in events]
+    assert kinds.count("epoch") == 20
+    statuses = [event["data"]["status"] for _, event in events if event["type"] == "status"]
+    assert statuses == ["queued", "running", "succeeded"]
+    losses = [e["data"]["validation_loss"] for _, e in events if e["type"] == "epoch"]
+    assert losses[-1] < losses[0]
+
+    finished = one.job(job["id"])
+    assert finished["status"] == "succeeded"
+    assert finished["started_at"] <= finished["finished_at"]
+    assert finished["progress"] == {
+        "epoch": 20, "epochs": 20, "fraction": 1.0, "eta_seconds": 0.0,
+    }  # fmt: skip
+    assert finished["result"]["model"] == "birds"
+    assert finished["result"]["version"] == 1
+    assert finished["result"]["promoted"] is True
+    assert finished["metrics"]["mc_mode"]["accuracy"] > 0.9
+
+    predicted = one.ask("birds:predict", instances=[PENGUIN])
+    assert predicted["version"] == 1
+    assert set(predicted["predictions"][0]["probabilities"]) == {"Adelie", "Chinstrap", "Gentoo"}
+    asked = one.ask("birds:uncertainty", instances=[PENGUIN], seed=4)
+    assert asked["predictions"][0]["entropy"] > 0
+
+    second = one.submit(
+        model="birds", dataset=dataset["id"], target="species",
+        hyperparameters=QUICK | {"dropout": {"p": 0.4}}, promote="always", seed=1,
+    )  # fmt: skip
+    assert one.finish(second["id"])["result"]["version"] == 2
+    assert one.ask("birds:predict", instances=[PENGUIN])["version"] == 2
+    changed = one.ask("birds:uncertainty", instances=[PENGUIN], seed=4)
+    assert changed["predictions"] != asked["predictions"]
+
+    one.client.put("/v1/models/birds/aliases/production", json={"version": 1})
+    assert one.ask("birds:uncertainty", instances=[PENGUIN], seed=4) == asked
+
+    assert one.stop() == 0
+    assert not one.children()
+    one.start()
+    assert one.ask("birds:uncertainty", instances=[PENGUIN], seed=4) == asked
+    assert one.ask("birds:predict", instances=[PENGUIN]) == predicted
+    model = one.client.get("/v1/models/birds").json()
+    assert (model["aliases"], len(model["versions"])) == ({"production": 1}, 2)
+    assert one.stop() == 0
+
+
+def follow(one: Service, job_id: str) -> list[tuple[int, dict]]:
+    """All events of a live stream, broken off once and taken up with Last-Event-ID."""
+    events: list[tuple[int, dict]] = []
+    for limit in (5, 10_000):
+        headers = {"Accept": "text/event-stream"}
+        if events:
+            headers["Last-Event-ID"] = str(events[-1][0])
+        path = f"/v1/training_jobs/{job_id}/events"
+        with one.client.stream("GET", path, headers=headers, timeout=120) as response:
+            for line in response.iter_lines():
+                if line.startswith("data: "):
+                    event = json.loads(line.removeprefix("data: "))
+                    events.append((event["id"], event))
+                if len(events) >= limit:
+                    break
+    return events
+
+
+def test_predict_gives_the_same_bits_while_a_job_trains(service: Callable[..., Service]) -> None:
+    one = service()
+    one.start()
+    dataset = one.upload(CONCRETE)["id"]
+    request = {"model": "c", "dataset": dataset, "target": "compressive_strength"}
+    one.finish(one.submit(**request, hyperparameters=QUICK)["id"])
+    row = [540, 0, 0, 162, 2.5, 1040, 676, 28]
+
+    def answers() -> set[bytes]:
+        return {
+            one.client.post(f"/v1/models/c:{verb}", json={"instances": [row] * 40}).content
+            for verb in ("predict", "uncertainty")
+        }
+
+    before = answers()
+    assert len(before) == 2
+    job = one.submit(**request, hyperparameters={"epochs": 5000}, promote="never")
+    one.wait_until(lambda: one.job(job["id"])["progress"] is not None, 60)
+    during = [answers() for _ in range(30)]
+    assert one.job(job["id"])["status"] == "running", "the job was to outlast the questions"
+    assert all(found == before for found in during)
+    one.client.post(f"/v1/training_jobs/{job['id']}:cancel")
+    assert one.finish(job["id"])["status"] == "cancelled"
+
+
+def test_cancel_takes_effect_at_once_and_resume_goes_on(
+    service: Callable[..., Service],
+) -> None:
+    one = service(checkpoint_seconds=0)
+    one.start()
+    dataset = one.upload(CONCRETE)["id"]
+    request = {
+        "model": "c", "dataset": dataset, "target": "compressive_strength",
+        "hyperparameters": {"hidden": [32, 32], "epochs": 300, "early_stopping_patience": 300},
+    }  # fmt: skip
+    job = one.submit(**request)["id"]
+    one.wait_until(lambda: (one.job(job)["progress"] or {"epoch": 0})["epoch"] > 20, 60)
+    asked = time.monotonic()
+    one.client.post(f"/v1/training_jobs/{job}:cancel")
+    one.wait_until(lambda: one.job(job)["status"] == "cancelled", 2)
+    assert time.monotonic() - asked < 2
+    assert one.client.get("/v1/models").json()["data"] == []
+    reached = one.job(job)["progress"]["epoch"]
+    one.client.post(f"/v1/training_jobs/{job}:resume")
+    assert one.finish(job)["status"] == "succeeded"
+    listed = one.client.get(f"/v1/training_jobs/{job}/events?order=asc&limit=1000").json()["data"]
+    epochs = [event["data"]["epoch"] for event in listed if event["type"] == "epoch"]
+    assert epochs[-1] == 300
+    assert epochs.count(1) == 1, "it went on from its checkpoint"
+    # Of the moment of the cut an epoch may be told twice, or not at all.
+    assert len(set(epochs)) >= 295
+    assert len(epochs) <= 305
+    assert reached in epochs
+
+
+def test_a_job_survives_kill_9(service: Callable[..., Service]) -> None:
+    """Whoever is killed in the middle: one version, with the weights of an undisturbed run."""
+    one = service(checkpoint_seconds=0)
+    one.start()
+    dataset = one.upload(CONCRETE)["id"]
+    request = {
+        "dataset": dataset, "target": "compressive_strength", "promote": "always",
+        "hyperparameters": {"hidden": [32, 32], "epochs": 120, "early_stopping_patience": 300},
+    }  # fmt: skip
+    one.finish(one.submit(**request, model="calm")["id"])
+    for victim in ("trainer", "worker", "serve"):
+        job = one.submit(**request, model=victim)["id"]
+        one.wait_until(lambda job=job: (one.job(job)["progress"] or {"epoch": 0})["epoch"] > 15, 60)
+        kill(one, victim)
+        if victim == "trainer":
+            failed = one.finish(job)
+            assert (failed["status"], failed["error"]["code"]) == ("failed", "trainer_died")
+            assert "SIGKILL" in failed["error"]["message"]
+            one.client.post(f"/v1/training_jobs/{job}:resume")
+        finished = one.finish(job)
+        assert finished["status"] == "succeeded", finished["error"]
+        assert len(one.client.get(f"/v1/models/{victim}").json()["versions"]) == 1
+        assert weights(one.home, victim) == weights(one.home, "calm")
+    assert not list((one.home / "jobs").iterdir()), "nothing is left lying about"
+
+
+def kill(one: Service, victim: str) -> None:
+    if victim != "serve":
+        pid = one.pid_of("service.trainer" if victim == "trainer" else "--with-parent")
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        return
+    one.stop(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while one.children() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not one.children(), "no process outlives its parent"
+    one.start()
+
+
+def weights(home: Path, model: str) -> bytes:
+    (path,) = (home / "models" / model).glob("1-*/weights.safetensors")
+    return path.read_bytes()
+
+
+def test_a_job_that_cannot_work_ends_with_a_reason(service: Callable[..., Service]) -> None:
+    one = service()
+    one.start()
+    few = one.home.parent / "few.csv"
+    few.write_text("a,y\n" + "".join(f"{i},{i * 2}\n" for i in range(20)))
+    same = one.home.parent / "same.csv"
+    same.write_text("a,y\n" + "".join(f"{i % 7},3\n" for i in range(100)))
+    wild = one.home.parent / "wild.csv"
+    wild.write_text("a,y\n" + "".join(f"{i % 7},{i}\n" for i in range(100)))
+    cases = [
+        (few, {}, "too_few_rows", "at least 35 rows"),
+        (same, {"task": "regression"}, "constant_target", "the same in every row"),
+        (same, {"task": "classification"}, "one_class", "two classes"),
+        (wild, {"device": "cuda:99"}, "no_such_device", "cuda:99 is not here"),
+    ]
+    for path, choice, code, text in cases:
+        job = one.submit(model="m", dataset=one.upload(path)["id"], target="y", **choice)
+        ended = one.finish(job["id"])
+        assert (ended["status"], ended["error"]["code"]) == ("failed", code)
+        assert text in ended["error"]["message"]
+    assert one.client.get("/v1/models").json()["data"] == []
+
+
+def test_the_worse_of_two_is_not_promoted(service: Callable[..., Service]) -> None:
+    one = service()
+    one.start()
+    dataset = one.upload(CONCRETE)["id"]
+    request = {"model": "c", "dataset": dataset, "target": "compressive_strength"}
+    good = one.finish(one.submit(**request, hyperparameters={"epochs": 40})["id"])
+    assert good["result"]["promoted"] is True
+    poor = one.finish(one.submit(**request, hyperparameters={"epochs": 1})["id"])
+    assert poor["result"] == {
+        "model": "c", "version": 2, "promoted": False, "promotion": poor["result"]["promotion"],
+    }  # fmt: skip
+    assert "on the same 154 held-out rows" in poor["result"]["promotion"]
+    assert one.client.get("/v1/models/c").json()["aliases"] == {"production": 1}

@@ -1,0 +1,93 @@
+"""Migrations lead where the tables are declared, from an empty database and from every step."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from service.database import HEAD, Base, Database, Model, now
+
+
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'sub' / 'x.db'}"
+
+
+def test_migrations_make_the_declared_tables(tmp_path: Path) -> None:
+    database = Database(url(tmp_path))
+    database.migrate()
+    database.migrate()
+    with database.engine.begin() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, Base.metadata) == []
+        assert context.get_current_revision() == HEAD
+    database.close()
+
+
+def test_the_head_is_the_newest_migration() -> None:
+    folder = Path(__file__).parents[2] / "service" / "migrations"
+    assert ScriptDirectory(str(folder)).get_current_head() == HEAD
+
+
+def test_many_may_migrate_at_once(tmp_path: Path) -> None:
+    databases = [Database(url(tmp_path)) for _ in range(4)]
+    faults: list[BaseException] = []
+
+    def migrate(database: Database) -> None:
+        try:
+            database.migrate()
+        except BaseException as error:  # noqa: BLE001
+            faults.append(error)
+
+    threads = [threading.Thread(target=migrate, args=(database,)) for database in databases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    for database in databases:
+        database.close()
+
+
+def test_times_come_back_in_utc(tmp_path: Path) -> None:
+    database = Database(url(tmp_path))
+    database.migrate()
+    moment = now()
+    with database.write() as session:
+        session.add(Model(name="m", last_version=0, created_at=moment))
+    with database.read() as session:
+        found = session.get(Model, "m")
+        assert found is not None
+        assert found.created_at == moment
+    database.close()
+
+
+def test_a_reader_does_not_wait_for_a_writer(tmp_path: Path) -> None:
+    database = Database(url(tmp_path))
+    database.migrate()
+    with database.write() as writing:
+        writing.add(Model(name="m", last_version=0, created_at=now()))
+        writing.flush()
+        with database.read() as reading:
+            assert reading.scalar(sa.select(sa.func.count()).select_from(Model)) == 0
+    database.close()
+
+
+def test_a_failed_block_changes_nothing(tmp_path: Path) -> None:
+    database = Database(url(tmp_path))
+    database.migrate()
+
+    def broken() -> None:
+        with database.write() as session:
+            session.add(Model(name="m", last_version=0, created_at=now()))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        broken()
+    with database.read() as session:
+        assert session.get(Model, "m") is None
+    database.close()
