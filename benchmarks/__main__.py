@@ -1,0 +1,38 @@
+"""`python -m benchmarks [NAME …]`: runs these benchmarks, or all."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from pathlib import Path
+
+import torch
+
+from benchmarks import accuracy, operations
+
+BENCHMARKS = {"operations": operations.run, "accuracy": accuracy.run}
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("../shared/data"),
+        help="folder with uci/, tabular/ and mnist.npz; sets that are not there are skipped",
+    )
+    parser.add_argument("--splits", type=int, default=5, help="random splits of each data set")
+    parser.add_argument("--only", nargs="*", help="only these data sets")
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - set(BENCHMARKS)
+    if unknown:
+        parser.error(f"no benchmark {', '.join(unknown)}: there are {', '.join(BENCHMARKS)}")
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    for name in arguments.names or BENCHMARKS:
+        BENCHMARKS[name](arguments)
+
+
+if __name__ == "__main__":
+    main()
