@@ -21,8 +21,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from benchmarks.data import DataSet, load
-from models.ingest import encode_features, encode_target, infer_schema
 from models.recipe import Recipe, finish, prepare
+from models.schema_inference import encode_features, encode_target, infer_schema
 from models.training import fit
 
 

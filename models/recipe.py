@@ -17,7 +17,9 @@ import torch
 from models.artifact import Artifact
 from models.calibration import LEAST_ROWS, calibrate
 from models.errors import DataError, EncodeError, TrainingError
-from models.ingest import (
+from models.mlp import MLP, DropoutKind, MLPConfig
+from models.sampling import Plan, make_plan, predict, sample
+from models.schema_inference import (
     encode_features,
     encode_target,
     infer_schema,
@@ -25,8 +27,6 @@ from models.ingest import (
     labelled_rows,
     records,
 )
-from models.mlp import MLP, DropoutKind, MLPConfig
-from models.sampling import Plan, make_plan, predict, sample
 from models.scores import classification_errors, mixture_nll, regression_errors
 from models.table import Schema, Task, softmax
 from models.training import FitResult

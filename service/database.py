@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import importlib.resources
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -130,6 +131,16 @@ class JobEvent(Base):
     message: Mapped[str]
     data: Mapped[dict[str, Any]]
     created_at: Mapped[dt.datetime]
+
+
+def take_turn(session: Session, what: str) -> None:
+    """Lets writing transactions that name the same thing go one after the other.
+
+    On SQLite they do anyway; on PostgreSQL this waits until those before have ended.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        key = int.from_bytes(hashlib.sha256(what.encode()).digest()[:8], "big", signed=True)
+        session.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
 
 
 def now() -> dt.datetime:

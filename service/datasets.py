@@ -13,8 +13,10 @@ import sqlalchemy as sa
 from anyio import to_thread
 from sqlalchemy.orm import Session
 
-from models.ingest import Format, profile, read_table, records
-from service.database import Database, Dataset, Job, now
+from models.ingest import Format, read_table
+from models.profile import profile
+from models.schema_inference import records
+from service.database import Database, Dataset, Job, now, take_turn
 from service.errors import ConflictError, InvalidError, NotFoundError
 
 MEDIA_TYPES: dict[str, Format] = {
@@ -124,6 +126,8 @@ class Datasets:
             ConflictError: a job that waits or runs needs it.
         """
         with self._database.write() as session:
+            # No job may be submitted that needs it while it goes.
+            take_turn(session, "training jobs")
             dataset = self._get(session, dataset_id)
             query = sa.select(Job.id).where(
                 Job.dataset == dataset_id, Job.status.in_(("queued", "running"))
@@ -134,11 +138,11 @@ class Datasets:
                     f"{dataset_id} is needed by {', '.join(users)}: cancel it first"
                 )
             session.delete(dataset)
-            session.flush()
+        with self._database.write() as session:
+            take_turn(session, "datasets")
             others = sa.select(sa.func.count()).where(Dataset.sha256 == dataset.sha256)
-            is_last = session.scalar(others) == 0
-        if is_last:
-            self.path(dataset.sha256).unlink(missing_ok=True)
+            if session.scalar(others) == 0:
+                self.path(dataset.sha256).unlink(missing_ok=True)
 
     def _get(self, session: Session, dataset_id: str) -> Dataset:
         found = session.scalar(sa.select(Dataset).where(Dataset.id == dataset_id))
@@ -167,12 +171,13 @@ class Datasets:
             for column in profile(table)
         ]
         size = partial.stat().st_size
-        partial.replace(self.path(sha256))
         with self._database.write() as session:
+            take_turn(session, "datasets")
             # Another upload of the same bytes may have been faster.
             found = session.scalar(same)
             if found is not None:
                 return found, False
+            partial.replace(self.path(sha256))
             dataset = Dataset(
                 id=_dataset_id(sha256, kind),
                 name=name,

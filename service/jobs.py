@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from service.database import Database, Dataset, Job, JobEvent, now
+from service.database import Database, Dataset, Job, JobEvent, now, take_turn
 from service.errors import ConflictError, InvalidError, NotFoundError, OverloadedError
 from service.registry import Registry
 from service.schemas import TrainingJobRequest
@@ -59,6 +59,7 @@ class Jobs:
         """
         body = request.model_dump(mode="json")
         with self._database.write() as session:
+            take_turn(session, "training jobs")
             if idempotency_key is not None:
                 query = sa.select(Job).where(Job.idempotency_key == idempotency_key)
                 known = session.scalar(query)
@@ -154,6 +155,7 @@ class Jobs:
             ConflictError: it is in another state, or its dataset is gone.
         """
         with self._database.write() as session:
+            take_turn(session, "training jobs")
             job = _get(session, job_id, lock=True)
             if job.status not in ("cancelled", "failed"):
                 raise ConflictError(

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from service.database import Alias, Database, Model, Version, now
+from service.database import Alias, Database, Model, Version, now, take_turn
 from service.errors import ConflictError, NotFoundError
 
 PRODUCTION = "production"
@@ -130,6 +130,7 @@ class Registry:
                 f"{alias!r} cannot be an alias: use letters, digits, dot, dash, underscore"
             )
         with self._database.write() as session:
+            _take_turn(session, model)
             self._version(session, model, str(version))
             _point(session, model, alias, version)
 
@@ -141,6 +142,7 @@ class Registry:
             ConflictError: an alias points to it.
         """
         with self._database.write() as session:
+            _take_turn(session, model)
             found = self._version(session, model, version)
             query = sa.select(Alias.alias).where(
                 Alias.model == model, Alias.version == found.version
@@ -157,7 +159,8 @@ class Registry:
 
     def reserve_version(self, session: Session, model: str) -> int:
         """A number for a new version, given away once."""
-        found = session.get(Model, model, with_for_update=True)
+        _take_turn(session, model)
+        found = session.get(Model, model)
         if found is None:
             found = Model(name=model, last_version=0, created_at=now())
             session.add(found)
@@ -177,6 +180,7 @@ class Registry:
     ) -> None:
         """Makes a placed artifact a version, and production if so wished, in the caller's
         transaction."""
+        _take_turn(session, model)
         if session.get(Version, (model, version)) is None:
             full = {"model": model, "version": version, **card}
             session.add(
@@ -216,6 +220,10 @@ class Registry:
         if not numbers:
             raise _no_model(model)
         raise NotFoundError(f"{model} has no version {version!r} (it has {_listed(numbers)})")
+
+
+def _take_turn(session: Session, model: str) -> None:
+    take_turn(session, f"model {model}")
 
 
 def _point(session: Session, model: str, alias: str, version: int) -> None:

@@ -1,10 +1,20 @@
 """The same service on PostgreSQL, a real one from the `pgserver` package."""
 
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from service.database import Database
+from service.datasets import Datasets
+from service.jobs import Jobs
+from service.registry import Registry
+from service.schemas import TrainingJobRequest
+from service.settings import Settings
 from tests.e2e.conftest import PENGUIN, PENGUINS, Service
 
 
@@ -32,3 +42,49 @@ def test_train_ask_restart_ask_again(
     one.start()
     assert one.ask("birds:uncertainty", instances=[PENGUIN]) == asked
     assert not list(one.home.glob("*.db")), "nothing was kept in SQLite"
+
+
+@pytest.fixture
+def ascii_database(database_url: str) -> Iterator[Database]:
+    """A database without an encoding, as a server set up in the C locale has them."""
+    server = sa.create_engine(
+        Settings(database_url=database_url).database, isolation_level="AUTOCOMMIT"
+    )
+    with server.connect() as connection:
+        statement = "CREATE DATABASE races ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0"
+        connection.execute(sa.text(statement))
+    address = (
+        sa.engine.make_url(database_url).set(database="races").render_as_string(hide_password=False)
+    )
+    database = Database(Settings(database_url=address).database)
+    database.migrate()
+    yield database
+    database.close()
+    server.dispose()
+
+
+def test_what_two_do_at_once_is_done_once(ascii_database: Database, tmp_path: Path) -> None:
+    datasets = Datasets(ascii_database, tmp_path)
+    jobs = Jobs(ascii_database, most_queued=3)
+    registry = Registry(ascii_database, tmp_path)
+
+    def at_once(call: Callable[[int], Any], n: int = 4) -> list[Any]:
+        gate = threading.Barrier(n)
+        with ThreadPoolExecutor(n) as pool:
+            return list(pool.map(lambda i: (gate.wait(), call(i))[1], range(n)))
+
+    def reserve(model: str) -> int:
+        with ascii_database.write() as session:
+            return registry.reserve_version(session, model)
+
+    for i in range(10):
+        file = tmp_path / f"{i}.csv"
+        file.write_text(f"größe,y\n{i},1\n2,3\n")
+        same = at_once(lambda _, file=file: datasets.add_file(file, "Maße").id)
+        assert len(set(same)) == 1
+        assert datasets.get(same[0]).name == "Maße"
+        request = TrainingJobRequest(model=f"m{i}", dataset=same[0], target="größe")
+        submitted = at_once(lambda k, r=request, i=i: jobs.submit(r, f"key {i}").id)
+        assert len(set(submitted)) == 1
+        jobs.cancel(submitted[0])
+        assert sorted(at_once(lambda _, i=i: reserve(f"m{i}"))) == [1, 2, 3, 4]

@@ -8,14 +8,14 @@ import pyarrow.parquet
 import pytest
 
 from models.errors import DataError
-from models.ingest import (
+from models.ingest import read_table
+from models.profile import profile
+from models.schema_inference import (
     encode_features,
     encode_target,
     infer_schema,
     infer_task,
     labelled_rows,
-    profile,
-    read_table,
     records,
 )
 from models.table import CategoryFeature, NumberFeature
@@ -66,6 +66,8 @@ def test_the_three_formats_read_the_same(tmp_path: Path) -> None:
         ("a,a\n1,2\n", "duplicate_column", "'a' stands on two columns"),
         ("a,\n1,2\n", "unnamed_column", "column 2 has no name"),
         (b"a,b\n1,2\n\xff\xfe,3\n\x00", "unreadable_file", "Row #4: Expected 2 columns"),
+        (b"a,\xff\n1,2\n", "unreadable_file", "a column's name is not UTF-8 text"),
+        ("a,b\n1,2\n".encode("utf-16"), "unreadable_file", "UTF-16: save it as UTF-8"),
     ],
 )
 def test_an_unreadable_csv_says_where(
@@ -84,6 +86,20 @@ def test_unreadable_json_and_parquet(tmp_path: Path) -> None:
     assert "changed from number to string in row 1" in code_of(path, "ndjson")[1]
     path.write_bytes(b"PAR1 and then nothing")
     assert code_of(path, "parquet")[0] == "unreadable_file"
+
+
+def test_text_that_is_not_utf8_is_named_by_its_column(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    path.write_bytes(b'{"a": 1, "city": "\xff"}\n{"a": 2, "city": "b"}\n')
+    assert "column 'city' is damaged or not UTF-8" in code_of(path, "ndjson")[1]
+    path.write_bytes(b'{"\xff": 1}\n{"\xff": 2}\n')
+    assert "a column's name is not UTF-8" in code_of(path, "ndjson")[1]
+    # What calls itself text, with bytes of no text.
+    buffers = pa.array([b"a", b"\xff\xfe", b"c"]).buffers()
+    column = pa.Array.from_buffers(pa.string(), 3, buffers)
+    for damaged in (column, column.dictionary_encode()):
+        pyarrow.parquet.write_table(pa.table({"a": [1, 2, 3], "city": damaged}), path)
+        assert "column 'city' is damaged or not UTF-8" in code_of(path, "parquet")[1]
 
 
 def table_of_all_kinds(n: int = 60) -> pa.Table:
