@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.database import Job
 from service.datasets import Datasets
 from service.errors import NotFoundError
-from service.jobs import Jobs, LostJobError, Report
+from service.job_runs import JobRuns, LostJobError, Report
 from service.processes import end, start_child
 from service.registry import PRODUCTION, Registry
 from service.settings import Settings
@@ -46,7 +46,7 @@ class Attempt:
         job_id: str,
         number: int,
         settings: Settings,
-        jobs: Jobs,
+        runs: JobRuns,
         registry: Registry,
         datasets: Datasets,
         stopping: threading.Event,
@@ -54,7 +54,7 @@ class Attempt:
         self._id = job_id
         self._number = number
         self._settings = settings
-        self._jobs = jobs
+        self._runs = runs
         self._registry = registry
         self._datasets = datasets
         self._stopping = stopping
@@ -81,9 +81,9 @@ class Attempt:
 
     def _check(self, _: Any) -> Outcome:
         try:
-            self._jobs.begin(self._id, self._number, self._settings.worker_id)
+            self._runs.begin(self._id, self._number, self._settings.worker_id)
             self._began = True
-            self._datasets.get(self._jobs.get(self._id).dataset)
+            self._datasets.get(self._runs.get(self._id).dataset)
         except LostJobError:
             return {"lost": True}
         except NotFoundError as error:
@@ -107,12 +107,12 @@ class Attempt:
 
     def _publish(self, calibrated: dict[str, Any]) -> Outcome:
         try:
-            version = self._jobs.reserve_version(self._registry, self._id, self._number)
-            model = self._jobs.get(self._id).request["model"]
+            version = self._runs.reserve_version(self._registry, self._id, self._number)
+            model = self._runs.get(self._id).request["model"]
             self._registry.place_artifact(
                 self._folder / "artifact", model, version, calibrated["card"]["artifact_sha256"]
             )
-            self._jobs.publish(
+            self._runs.publish(
                 self._registry,
                 self._id,
                 self._number,
@@ -129,10 +129,10 @@ class Attempt:
     def _running_child(self) -> subprocess.Popen[bytes]:
         """The child, started and told its job if this is the first stage in this process."""
         if self._child is None:
-            job = self._jobs.get(self._id)
+            job = self._runs.get(self._id)
             if not self._began:
                 message = "taken up again after an interruption"
-                self._jobs.report(self._id, self._number, [Report("log", message, "warning")])
+                self._runs.report(self._id, self._number, [Report("log", message, "warning")])
             self._folder.mkdir(parents=True, exist_ok=True)
             self._child = start_child("service.trainer", talks=True)
             assert self._child.stdin is not None
@@ -196,8 +196,8 @@ class Attempt:
         """Writes reports and looks whether to go on; False if the database does not answer."""
         try:
             if reports:
-                self._jobs.report(self._id, self._number, reports, progress)
-            elif self._jobs.is_lost(self._id, self._number):
+                self._runs.report(self._id, self._number, reports, progress)
+            elif self._runs.is_lost(self._id, self._number):
                 raise LostJobError(self._id)
         except SQLAlchemyError as error:
             log.warning(

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 from service.database import JobEvent
-from service.jobs import FINISHED, Jobs
+from service.job_rows import FINISHED
+from service.jobs import Jobs
 
 log = logging.getLogger(__name__)
 

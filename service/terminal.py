@@ -19,7 +19,8 @@ from service.database import Database, Job
 from service.datasets import Datasets, read_rows
 from service.errors import ServiceError
 from service.inference import Address, Inference
-from service.jobs import FINISHED, Jobs
+from service.job_rows import FINISHED
+from service.jobs import Jobs
 from service.processes import end, start_child, try_lock
 from service.registry import Registry
 from service.schemas import TrainingJobRequest, UncertaintyRequest

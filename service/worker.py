@@ -19,7 +19,7 @@ from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 from service.attempt import Attempt
 from service.database import Database
 from service.datasets import Datasets
-from service.jobs import Jobs
+from service.job_runs import JobRuns
 from service.processes import pulse_file, try_lock
 from service.registry import Registry
 from service.settings import Settings
@@ -42,7 +42,7 @@ class Worker:
         self._settings = settings
         self._database = Database(settings.database)
         self._registry = Registry(self._database, settings.home)
-        self._jobs = Jobs(self._database, most_queued=settings.max_queued_jobs)
+        self._runs = JobRuns(self._database)
         self._datasets = Datasets(self._database, settings.home)
         self._stopping = threading.Event()
         self._attempts: set[Attempt] = set()
@@ -107,7 +107,7 @@ class Worker:
 
     def _dispatch(self) -> None:
         """Hands every queued job to DBOS, once for each attempt."""
-        for job_id, attempt in self._jobs.in_state("queued"):
+        for job_id, attempt in self._runs.in_state("queued"):
             if (job_id, attempt) not in self._handed_over:
                 with SetWorkflowID(_workflow_id(job_id, attempt)):
                     DBOS.enqueue_workflow(QUEUE, self._workflow, job_id, attempt)
@@ -118,12 +118,12 @@ class Worker:
         if time.monotonic() - self._reconciled < RECONCILE_SECONDS:
             return
         self._reconciled = time.monotonic()
-        for job_id, attempt in self._jobs.in_state("running"):
+        for job_id, attempt in self._runs.in_state("running"):
             status = DBOS.get_workflow_status(_workflow_id(job_id, attempt))
             if status is not None and status.status in BROKEN:
                 log.error("workflow of %s ended as %s: %s", job_id, status.status, status.error)
                 message = "the job broke inside the worker, whose log says how: resume it"
-                self._jobs.fail(
+                self._runs.fail(
                     job_id, attempt, {"code": "internal", "message": message, "param": None}
                 )
 
@@ -133,7 +133,7 @@ class Worker:
             job_id,
             number,
             self._settings,
-            self._jobs,
+            self._runs,
             self._registry,
             self._datasets,
             self._stopping,
@@ -144,10 +144,10 @@ class Worker:
             for name, step in attempt.steps:
                 outcome = DBOS.run_step({"name": name}, step, outcome.get("done"))
                 if "failed" in outcome:
-                    self._jobs.fail(job_id, number, outcome["failed"])
+                    self._runs.fail(job_id, number, outcome["failed"])
                     return
                 if "lost" in outcome:
-                    self._jobs.end_cancelled(job_id, number)
+                    self._runs.end_cancelled(job_id, number)
                     return
         finally:
             self._attempts.discard(attempt)

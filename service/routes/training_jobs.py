@@ -11,11 +11,11 @@ import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
 
+from service.database import Job as JobRow
 from service.database import JobEvent as JobEventRow
 from service.envelope import read_json
 from service.errors import InvalidError
 from service.inference import Inference
-from service.jobs import wire, wire_event
 from service.openapi import body, problems, reference
 from service.routes.wiring import (
     After,
@@ -61,7 +61,7 @@ async def create_job(
         raise InvalidError(message, errors=[{"loc": ["header", "Idempotency-Key"], "msg": message}])
     wanted = parse(TrainingJobRequest, await read_json(request, settings.max_body_bytes))
     job = await asyncio.to_thread(jobs.submit, wanted, idempotency_key)
-    return JsonResponse(wire(job), 202, {"Location": f"/v1/training_jobs/{job.id}"})
+    return JsonResponse(_wire(job), 202, {"Location": f"/v1/training_jobs/{job.id}"})
 
 
 @router.get("", responses={200: {"model": Page[TrainingJob]}, **problems(404, 422)})
@@ -70,7 +70,7 @@ def list_jobs(
 ) -> JsonResponse:
     """All training jobs, newest first."""
     found, has_more = jobs.page(status, after, limit)
-    data = [wire(job) for job in found]
+    data = [_wire(job) for job in found]
     return JsonResponse({"object": "list", "data": data, "has_more": has_more})
 
 
@@ -80,19 +80,19 @@ async def get_job(jobs: JobsOf, inference: InferenceOf, job: str) -> JsonRespons
     found = await asyncio.to_thread(jobs.get, job)
     if found.result:
         await inference.catch_up(found.result["model"], found.result["version"])
-    return JsonResponse(wire(found))
+    return JsonResponse(_wire(found))
 
 
 @router.post("/{job}:cancel", responses={200: {"model": TrainingJob}, **problems(404, 409)})
 def cancel_job(jobs: JobsOf, job: str) -> JsonResponse:
     """Ends a job: one that waits at once, one that runs within moments."""
-    return JsonResponse(wire(jobs.cancel(job)))
+    return JsonResponse(_wire(jobs.cancel(job)))
 
 
 @router.post("/{job}:resume", responses={200: {"model": TrainingJob}, **problems(404, 409)})
 def resume_job(jobs: JobsOf, job: str) -> JsonResponse:
     """Queues a cancelled or failed job again, to go on from its last checkpoint."""
-    return JsonResponse(wire(jobs.resume(job)))
+    return JsonResponse(_wire(jobs.resume(job)))
 
 
 @router.get(
@@ -129,7 +129,7 @@ async def get_events(
         found, has_more = await asyncio.to_thread(
             lambda: jobs.events(job, after=after, limit=limit, ascending=order == "asc")
         )
-        data = [wire_event(event) for event in found]
+        data = [_wire_event(event) for event in found]
         return JsonResponse({"object": "list", "data": data, "has_more": has_more})
     await asyncio.to_thread(jobs.get, job)
     seen = last_event_id or ""
@@ -150,6 +150,37 @@ async def _stream(
             continue
         if "result" in event.data:
             await inference.catch_up(event.data["result"]["model"], event.data["result"]["version"])
-        data: dict[str, Any] = wire_event(event)
+        data: dict[str, Any] = _wire_event(event)
         line = orjson.dumps(data, option=orjson.OPT_UTC_Z)
         yield b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.type.encode(), line)
+
+
+def _wire(job: JobRow) -> dict[str, Any]:
+    """The job as clients see it."""
+    return {
+        **job.request,
+        "id": job.id,
+        "object": "training_job",
+        "status": job.status,
+        "attempt": job.attempt,
+        "created_at": job.created_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+        "progress": job.progress,
+        "metrics": job.metrics,
+        "error": job.error,
+        "result": job.result,
+    }
+
+
+def _wire_event(event: JobEventRow) -> dict[str, Any]:
+    """The event as clients see it."""
+    return {
+        "id": event.id,
+        "object": "training_job.event",
+        "type": event.type,
+        "level": event.level,
+        "message": event.message,
+        "data": event.data,
+        "created_at": event.created_at,
+    }

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from service.jobs import Jobs, LostJobError, Report
+from service.job_runs import JobRuns, LostJobError, Report
 from service.schemas import JobEventPage, Page, TrainingJob
 
 pytestmark = pytest.mark.anyio
@@ -126,15 +126,15 @@ async def test_a_running_job_is_told_to_end(
     serve: Callable, client: httpx.AsyncClient, dataset: str
 ) -> None:
     job = (await submit(client, dataset))["id"]
-    jobs: Jobs = (await serve()).app.state.jobs
-    jobs.begin(job, 1, "worker-1")
-    assert not jobs.is_lost(job, 1)
+    runs = JobRuns((await serve()).app.state.database)
+    runs.begin(job, 1, "worker-1")
+    assert not runs.is_lost(job, 1)
     response = await client.post(f"/v1/training_jobs/{job}:cancel")
     assert (response.status_code, response.json()["status"]) == (200, "running")
-    assert jobs.is_lost(job, 1)
+    assert runs.is_lost(job, 1)
     with pytest.raises(LostJobError):
-        jobs.report(job, 1, [Report("log", "still here")])
-    jobs.end_cancelled(job, 1)
+        runs.report(job, 1, [Report("log", "still here")])
+    runs.end_cancelled(job, 1)
     assert (await client.get(f"/v1/training_jobs/{job}")).json()["status"] == "cancelled"
 
 
@@ -143,16 +143,16 @@ async def test_an_older_attempt_may_not_write(
 ) -> None:
     """The fence: after a resume the run that was cut off has lost the job."""
     job = (await submit(client, dataset))["id"]
-    jobs: Jobs = (await serve()).app.state.jobs
-    jobs.begin(job, 1, "worker-1")
-    jobs.fail(job, 1, {"code": "x", "message": "broke", "param": None})
+    runs = JobRuns((await serve()).app.state.database)
+    runs.begin(job, 1, "worker-1")
+    runs.fail(job, 1, {"code": "x", "message": "broke", "param": None})
     await client.post(f"/v1/training_jobs/{job}:resume")
-    jobs.begin(job, 2, "worker-2")
+    runs.begin(job, 2, "worker-2")
     with pytest.raises(LostJobError):
-        jobs.report(job, 1, [Report("log", "I am back")])
+        runs.report(job, 1, [Report("log", "I am back")])
     with pytest.raises(LostJobError):
-        jobs.begin(job, 1, "worker-1")
-    jobs.fail(job, 1, {"code": "x", "message": "again", "param": None})
+        runs.begin(job, 1, "worker-1")
+    runs.fail(job, 1, {"code": "x", "message": "again", "param": None})
     assert (await client.get(f"/v1/training_jobs/{job}")).json()["status"] == "running"
 
 
@@ -160,10 +160,10 @@ async def test_a_failed_job_says_why(
     serve: Callable, client: httpx.AsyncClient, dataset: str
 ) -> None:
     job = (await submit(client, dataset))["id"]
-    jobs: Jobs = (await serve()).app.state.jobs
-    jobs.begin(job, 1, "worker-1")
+    runs = JobRuns((await serve()).app.state.database)
+    runs.begin(job, 1, "worker-1")
     error = {"code": "too_few_rows", "message": "upload more", "param": "dataset"}
-    jobs.fail(job, 1, error)
+    runs.fail(job, 1, error)
     body = (await client.get(f"/v1/training_jobs/{job}")).json()
     assert (body["status"], body["error"]) == ("failed", error)
     for verb, status in (("cancel", 409), ("resume", 200)):
@@ -173,11 +173,11 @@ async def test_a_failed_job_says_why(
 
 async def test_a_page_of_events(serve: Callable, client: httpx.AsyncClient, dataset: str) -> None:
     job = (await submit(client, dataset))["id"]
-    jobs: Jobs = (await serve()).app.state.jobs
-    jobs.begin(job, 1, "worker-1")
+    runs = JobRuns((await serve()).app.state.database)
+    runs.begin(job, 1, "worker-1")
     progress = {"epoch": 2, "epochs": 10, "fraction": 0.2, "eta_seconds": 1.5}
     reports = [Report("epoch", f"epoch {i}", data={"epoch": i, "loss": 1 / i}) for i in (1, 2)]
-    jobs.report(job, 1, reports, progress)
+    runs.report(job, 1, reports, progress)
     path = f"/v1/training_jobs/{job}/events"
     body = (await client.get(path)).json()
     JobEventPage.model_validate(body)
@@ -210,7 +210,7 @@ async def test_a_live_stream_brings_every_event_once_and_ends_with_the_job(
     serve: Callable, client: httpx.AsyncClient, dataset: str
 ) -> None:
     job = (await submit(client, dataset))["id"]
-    jobs: Jobs = (await serve()).app.state.jobs
+    runs = JobRuns((await serve()).app.state.database)
 
     async def stream(after: int | None) -> list[int]:
         headers = {"Accept": "text/event-stream"}
@@ -223,11 +223,11 @@ async def test_a_live_stream_brings_every_event_once_and_ends_with_the_job(
         return [number for number, _, _ in found]
 
     async def work() -> None:
-        await asyncio.to_thread(jobs.begin, job, 1, "worker-1")
+        await asyncio.to_thread(runs.begin, job, 1, "worker-1")
         for i in range(40):
-            await asyncio.to_thread(jobs.report, job, 1, [Report("epoch", f"{i}", data={"e": i})])
+            await asyncio.to_thread(runs.report, job, 1, [Report("epoch", f"{i}", data={"e": i})])
         error = {"code": "x", "message": "broke", "param": None}
-        await asyncio.to_thread(jobs.fail, job, 1, error)
+        await asyncio.to_thread(runs.fail, job, 1, error)
 
     whole, part, _ = await asyncio.gather(stream(None), stream(20), work())
     assert whole == list(range(1, 44))

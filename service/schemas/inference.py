@@ -1,0 +1,173 @@
+"""`:predict`, `:uncertainty` and `:dropout`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.schemas.requests import Request, Seed
+
+Instances = Annotated[
+    list[Any],
+    Field(
+        min_length=1,
+        description="Rows: each an object by feature name, or an array in the schema's order",
+    ),
+]
+
+
+class PredictRequest(Request):
+    """Body of `:predict`. Other fields of the TensorFlow Serving protocol are let through."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    instances: Instances
+
+
+class UncertaintyRequest(Request):
+    """Body of `:uncertainty`."""
+
+    instances: Instances
+    n_samples: Annotated[
+        int,
+        Field(ge=2, le=10_000, description="T: thinned networks to draw, or the most that may be"),
+    ] = 100
+    seed: Annotated[
+        Seed | None, Field(description="Names the T masks; null draws a fresh one; always echoed")
+    ] = 0
+    estimator: Literal["auto", "mc"] = "auto"
+    quantiles: Annotated[
+        list[Annotated[float, Field(gt=0, lt=1)]],
+        Field(max_length=100, description="Of the predictive distribution (regression)"),
+    ] = [0.05, 0.5, 0.95]
+    coverage: Annotated[
+        float, Field(gt=0, lt=1, description="Of `interval` or `prediction_set`")
+    ] = 0.9
+    tolerance: Annotated[
+        float | None,
+        Field(gt=0, description="Stop once every row's standard error of the mean is at most this"),
+    ] = None
+    deadline_ms: Annotated[
+        float | None, Field(gt=0, description="Stop drawing when this time is up (milliseconds)")
+    ] = None
+    return_samples: bool = False
+
+
+class DropoutRequest(Request):
+    """Body of `:dropout`: one row, as `instance` or as the only one of `instances`."""
+
+    instance: Annotated[Any, Field(description="The row")] = None
+    instances: Annotated[list[Any] | None, Field(min_length=1, max_length=1)] = None
+    seed: Seed | None = 0
+    n_samples: Annotated[int, Field(ge=2, le=10_000)] = 100
+
+
+class Prediction(BaseModel):
+    """One row of `:predict`: `value` for regression, the others for classification."""
+
+    value: Annotated[float | None, Field(description="In the target's unit")] = None
+    label: str | None = None
+    probabilities: dict[str, float] | None = None
+    flags: Annotated[
+        list[str] | None, Field(description="`unknown_category:NAME`, `out_of_range:NAME`")
+    ] = None
+
+
+class PredictResponse(BaseModel):
+    """Answer of `:predict`."""
+
+    model: str
+    version: int
+    predictions: list[Prediction]
+
+
+class Interval(BaseModel):
+    """Conformal: contains the truth with this probability on exchangeable data."""
+
+    coverage: float
+    lower: float
+    upper: float
+
+
+class PredictionSet(BaseModel):
+    """Conformal: contains the true label with this probability on exchangeable data."""
+
+    coverage: float
+    labels: list[str]
+
+
+class UncertainPrediction(BaseModel):
+    """One row of `:uncertainty`; fields of the other task are absent."""
+
+    value: Annotated[float | None, Field(description="Eval mode, regression")] = None
+    mean: float | None = None
+    std: Annotated[float | dict[str, float], Field(description="Total; for classes of each one")]
+    epistemic_std: float | None = None
+    aleatoric_std: float | None = None
+    standard_error: Annotated[
+        float | dict[str, float], Field(description="Of the mean; for classes of each one")
+    ]
+    quantiles: dict[str, float] | None = None
+    interval: Interval | None = None
+    label: str | None = None
+    probabilities: Annotated[dict[str, float] | None, Field(description="MC mean")] = None
+    deterministic: Annotated[Prediction | None, Field(description="Eval mode")] = None
+    entropy: Annotated[float | None, Field(description="In nats")] = None
+    expected_entropy: float | None = None
+    mutual_information: float | None = None
+    variation_ratio: float | None = None
+    prediction_set: PredictionSet | None = None
+    decision: Literal["accept", "abstain"]
+    samples: list[float] | list[dict[str, float]] | None = None
+    flags: list[str] | None = None
+
+
+class UncertaintyResponse(BaseModel):
+    """Answer of `:uncertainty`."""
+
+    model: str
+    version: int
+    mode: Literal["mc_dropout"]
+    estimator: str
+    n_samples: int
+    samples_used: int
+    seed: int
+    converged: bool
+    predictions: list[UncertainPrediction]
+
+
+class DropoutLayer(BaseModel):
+    """What dropout does at one place, in eval mode and in the first sample."""
+
+    name: str
+    kind: str
+    p: Annotated[float, Field(description="Probability that a unit (or weight) is dropped")]
+    scale: Annotated[float, Field(description="1/(1-p), the factor of what survives")]
+    units: int
+    eval_activations: list[float]
+    sample_activations: Annotated[list[float], Field(description="Before the mask")]
+    mask: Annotated[
+        list[float] | list[list[float]],
+        Field(description="0 dropped, 1 kept, or a factor; (out, in) for DropConnect"),
+    ]
+    masked_activations: Annotated[
+        list[float], Field(description="After mask and scale; for DropConnect the layer's output")
+    ]
+    fraction_dropped: float
+
+
+class DropoutResponse(BaseModel):
+    """Answer of `:dropout`. Outputs are as in `:predict`, one for each of the T samples."""
+
+    model: str
+    version: int
+    mode: Literal["mc_dropout"]
+    seed: int
+    n_samples: int
+    layers: list[DropoutLayer]
+    eval_output: Prediction
+    outputs: list[float] | list[dict[str, float]]
+    running_mean: list[float] | list[dict[str, float]]
+    fraction_dropped: Annotated[float, Field(description="Over all layers and all T samples")]
+    flags: list[str] | None = None
