@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.errors import DataError
+from models.features import CategoryFeature, Feature, NumberFeature
 from models.profile import column_kind, normalised, reason_to_ignore, unusable_note, value_counts
-from models.table import CategoryFeature, Feature, NumberFeature, Schema, Target, Task
+from models.table import Schema, Target, Task
 
 # A category needs this many training rows for an input of its own; rarer ones share one.
 MIN_ROWS_PER_CATEGORY = 3

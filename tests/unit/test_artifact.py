@@ -15,7 +15,8 @@ from models import MLP, Artifact, MLPConfig, load_artifact, save_artifact
 from models.artifact import FILES
 from models.calibration import Calibration
 from models.errors import ArtifactError, EncodeError
-from models.table import CategoryFeature, NumberFeature, Schema, Target
+from models.features import CategoryFeature, NumberFeature
+from models.table import Schema, Target
 
 ROWS = [{"age": 30, "city": "Bern"}, {"age": 55.5, "city": "Oslo"}]
 

@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from models.errors import DataError
+from models.features import CategoryFeature, NumberFeature
 from models.ingest import read_table
 from models.profile import profile
 from models.schema_inference import (
@@ -18,7 +19,6 @@ from models.schema_inference import (
     labelled_rows,
     records,
 )
-from models.table import CategoryFeature, NumberFeature
 
 
 def csv(tmp_path: Path, text: str | bytes) -> Path:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from models.errors import EncodeError
-from models.table import CategoryFeature, NumberFeature, Schema, Target, softmax
+from models.features import CategoryFeature, NumberFeature
+from models.table import Schema, Target, softmax
 
 SCHEMA = Schema(
     features=(

@@ -1,0 +1,153 @@
+"""One column <-> its inputs: numbers standardised, categories as one of several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+
+# Standardised inputs beyond this would overflow the network's 32-bit arithmetic.
+LARGEST_INPUT = 1e15
+_MISSING = "is missing, and training had no missing values here"
+
+
+@dataclass(frozen=True)
+class NumberFeature:
+    """A numeric column: standardised by the training rows' mean and std, one input wide;
+    where training had missing values `fill` replaces them and a second input says so."""
+
+    name: str
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+    fill: float | None = None
+
+    @property
+    def width(self) -> int:
+        return 1 if self.fill is None else 2
+
+    def describe(self) -> dict[str, Any]:
+        """For the version's card."""
+        return {
+            "name": self.name,
+            "type": "number",
+            "minimum": self.minimum,
+            "maximum": self.maximum,
+            "mean": self.mean,
+            "std": self.std,
+            "missing_allowed": self.fill is not None,
+        }
+
+    def encode(self, values: Sequence[Any]) -> tuple[Array, Array, list[tuple[int, str]]]:
+        """(N, width) inputs, the rows outside the training range, and what is wrong where."""
+        numbers, problems = self._numbers(values)
+        missing = np.isnan(numbers)
+        if self.fill is not None:
+            numbers = np.where(missing, self.fill, numbers)
+        outside = ~missing & ((numbers < self.minimum) | (numbers > self.maximum))
+        with np.errstate(over="ignore"):
+            scaled = (numbers - self.mean) / self.std
+        for row in np.flatnonzero(np.abs(scaled) > LARGEST_INPUT):
+            problems.append((int(row), "is too far outside the training range to compute with"))
+        columns = (scaled,) if self.fill is None else (scaled, missing)
+        return np.stack(columns, axis=1), outside, problems
+
+    def _numbers(self, values: Sequence[Any]) -> tuple[Array, list[tuple[int, str]]]:
+        if set(map(type, values)) <= {float, int}:
+            try:
+                numbers = np.array(values, dtype=np.float64)
+            except OverflowError:
+                pass
+            else:
+                if np.isfinite(numbers).all():
+                    return numbers, []
+        numbers = np.zeros(len(values))
+        problems = []
+        for row, value in enumerate(values):
+            message = self._fault(value)
+            if message:
+                problems.append((row, message))
+            else:
+                numbers[row] = math.nan if value is None else value
+        return numbers, problems
+
+    def _fault(self, value: Any) -> str | None:
+        if value is None:
+            return _MISSING if self.fill is None else None
+        if type(value) not in (int, float):
+            return f"a number is due, not {describe_type(value)}"
+        try:
+            finite = math.isfinite(value)
+        except OverflowError:
+            finite = False
+        return None if finite else "a finite number is due"
+
+
+@dataclass(frozen=True)
+class CategoryFeature:
+    """A column of categories: one input for each of `categories`, one that the `rare` ones
+    share, one for missing where training had missing values. Booleans are the categories
+    "false" and "true"."""
+
+    name: str
+    categories: tuple[str, ...]
+    rare: tuple[str, ...] = ()
+    has_missing: bool = False
+
+    @property
+    def width(self) -> int:
+        return len(self.categories) + bool(self.rare) + self.has_missing
+
+    def describe(self) -> dict[str, Any]:
+        """For the version's card."""
+        return {
+            "name": self.name,
+            "type": "category",
+            "categories": sorted((*self.categories, *self.rare)),
+            "missing_allowed": self.has_missing,
+        }
+
+    @cached_property
+    def _positions(self) -> dict[Any, int]:
+        positions: dict[Any, int] = {name: i for i, name in enumerate(self.categories)}
+        positions |= dict.fromkeys(self.rare, len(self.categories))
+        if self.has_missing:
+            positions[None] = self.width - 1
+        return positions
+
+    def encode(self, values: Sequence[Any]) -> tuple[Array, Array, list[tuple[int, str]]]:
+        """(N, width) inputs, the rows of unknown category, and what is wrong where."""
+        inputs = np.zeros((len(values), self.width))
+        unknown = np.zeros(len(values), dtype=bool)
+        problems = []
+        for row, given in enumerate(values):
+            value = str(given).lower() if type(given) in (bool, int) else given
+            if value is None and not self.has_missing:
+                problems.append((row, _MISSING))
+            elif value is not None and type(value) is not str:
+                problems.append((row, f"a text is due, not {describe_type(value)}"))
+            elif value in self._positions:
+                inputs[row, self._positions[value]] = 1.0
+            else:
+                # Closest to what the network has seen: pooled with the rare ones if there are any.
+                unknown[row] = True
+                if self.rare:
+                    inputs[row, len(self.categories)] = 1.0
+        return inputs, unknown, problems
+
+
+Feature = NumberFeature | CategoryFeature
+
+
+def describe_type(value: Any) -> str:
+    """What a value is, in JSON's words."""
+    names = {type(None): "null", bool: "a boolean", str: "a text", int: "a number"}
+    names |= {float: "a number", list: "an array", dict: "an object"}
+    return names.get(type(value), f"a {type(value).__name__}")
