@@ -13,30 +13,44 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
+import math
 import os
 import shutil
 import uuid
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from models.calibration import Calibration
+from models.calibration import Calibration, CalibrationTable
 from models.errors import ArtifactError
+from models.features import CategoryFeature, NumberFeature
 from models.mlp import MLP, MLPConfig
-from models.table import Schema
+from models.table import Schema, Target
 
 FORMAT = "dropcast-artifact"
 FORMAT_VERSION = 1
 FILES = ("manifest.json", "weights.safetensors", "calibration.safetensors")
 SUMS = "SHA256SUMS"
 MOST_BYTES = 2**31
+
+# What reading a damaged zip, and making sense of a manifest or of tensors, can raise.
+UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError,
+)  # fmt: skip
+MEANINGLESS = (
+    ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
+    SafetensorError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,7 +63,7 @@ class Artifact:
 
     schema: Schema
     network: MLP
-    calibration: Calibration
+    calibration: CalibrationTable
     created_at: str
     metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -66,6 +80,7 @@ class Artifact:
     def card(self) -> dict[str, Any]:
         """What there is to say of it, as plain values; model and version are the registry's."""
         config, target = self.network.config, self.schema.target
+        finest = self.calibration.finest
         input_p, *layer_p = self.network.probabilities
         return {
             "task": target.task,
@@ -83,9 +98,9 @@ class Artifact:
             "dropout": {"kind": config.dropout, "p": layer_p, "input_p": input_p},
             "metrics": dict(self.metrics),
             "calibration": {
-                "rows": len(self.calibration.scores),
-                "highest_coverage": self.calibration.highest_coverage,
-                "abstain_above": {self.calibration.measure: self.calibration.threshold},
+                "rows": len(finest.scores),
+                "highest_coverage": finest.highest_coverage,
+                "abstain_above": {finest.measure: finest.threshold},
             },
             "provenance": dict(self.provenance),
             "artifact_sha256": self.sha256,
@@ -106,7 +121,8 @@ def save_artifact(artifact: Artifact, folder: Path) -> str:
     if folder.exists():
         raise ArtifactError(f"{folder} exists already, and artifacts never change")
     weights = {name: value.contiguous() for name, value in artifact.network.state_dict().items()}
-    scores = {"scores": torch.from_numpy(artifact.calibration.scores)}
+    table = artifact.calibration.by_samples
+    scores = {str(count): torch.from_numpy(c.scores) for count, c in table.items()}
     contents = {
         "manifest.json": json.dumps(_manifest(artifact), indent=1, allow_nan=False).encode(),
         "weights.safetensors": safetensors.torch.save(weights),
@@ -156,25 +172,29 @@ def load_artifact(path: str | Path) -> Artifact:
             found = f"{manifest['format']} {manifest['format_version']}"
             raise ArtifactError(f"{path} is a {found}, and this release reads {expected}")
         return _assemble(manifest, contents, hashlib.sha256(sums).hexdigest())
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except MEANINGLESS as error:
         raise ArtifactError(f"{path} does not describe a network: {error}") from error
 
 
 def _manifest(artifact: Artifact) -> dict[str, Any]:
-    calibration = artifact.calibration
+    table = artifact.calibration.by_samples
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "created_at": artifact.created_at,
         "schema": artifact.schema.to_dict(),
         "network": artifact.network.config.to_dict(),
-        "calibration": {"measure": calibration.measure, "threshold": calibration.threshold},
+        "calibration": {
+            "measure": artifact.calibration.finest.measure,
+            "thresholds": {str(count): c.threshold for count, c in table.items()},
+        },
         "metrics": dict(artifact.metrics),
         "provenance": dict(artifact.provenance),
     }
 
 
 def _assemble(manifest: dict[str, Any], contents: dict[str, bytes], sha256: str) -> Artifact:
+    _check_manifest(manifest)
     schema = Schema.from_dict(manifest["schema"])
     config = MLPConfig(**manifest["network"])
     sizes = (schema.in_features, schema.target.out_features, schema.target.task)
@@ -187,16 +207,64 @@ def _assemble(manifest: dict[str, Any], contents: dict[str, bytes], sha256: str)
     with torch.device("meta"):
         network = MLP(config)
     network.load_state_dict(weights, assign=True)
-    scores = safetensors.torch.load(contents["calibration.safetensors"])["scores"].double().numpy()
+    scores = safetensors.torch.load(contents["calibration.safetensors"])
+    measure, thresholds = manifest["calibration"]["measure"], manifest["calibration"]["thresholds"]
+    calibration = CalibrationTable(
+        {
+            int(count): Calibration(scores[count].double().numpy(), measure, threshold)
+            for count, threshold in thresholds.items()
+        }
+    )
     return Artifact(
         schema,
         network.eval(),
-        Calibration(scores, **manifest["calibration"]),
+        calibration,
         manifest["created_at"],
         manifest["metrics"],
         manifest["provenance"],
         sha256,
     )
+
+
+def _check_manifest(manifest: dict[str, Any]) -> None:
+    """Nothing, if each value is of the type that its field is declared with.
+
+    Raises:
+        ValueError: with the field that is not.
+    """
+    schema = manifest["schema"]
+    kinds = {"number": NumberFeature, "category": CategoryFeature}
+    _check_fields(Artifact, {k: manifest[k] for k in ("created_at", "metrics", "provenance")})
+    _check_fields(Schema, {"ignored": schema["ignored"]})
+    _check_fields(Target, schema["target"])
+    _check_fields(MLPConfig, manifest["network"])
+    for fields in schema["features"]:
+        _check_fields(kinds[fields["type"]], fields)
+    for threshold in manifest["calibration"]["thresholds"].values():
+        _check_fields(Calibration, {"threshold": threshold})
+
+
+def _check_fields(kind: type, values: Mapping[str, Any]) -> None:
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if name in hints and not _fits(value, hints[name]):
+            raise ValueError(f"{name} in the manifest is of the wrong type")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value can stand for the type; a tuple is written as an array."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any or origin is Literal:
+        return True  # MLPConfig looks at its words itself
+    if origin is UnionType:
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is tuple:
+        return type(value) is list and all(_fits(item, arguments[0]) for item in value)
+    if origin is Mapping:
+        return type(value) is dict and all(_fits(v, arguments[1]) for v in value.values())
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is hint
 
 
 def _read_folder(folder: Path) -> dict[str, bytes]:
@@ -216,7 +284,7 @@ def _read_zip(path: Path) -> dict[str, bytes]:
             if sum(info.file_size for info in archive.infolist()) > MOST_BYTES:
                 raise ArtifactError(f"{path} would unpack to more than {MOST_BYTES} bytes")
             return {name: archive.read(name) for name in (*FILES, SUMS)}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except UNREADABLE as error:
         raise ArtifactError(f"{path} is not a readable zip file: {error}") from error
 
 

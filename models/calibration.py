@@ -6,13 +6,15 @@ Conformal intervals and prediction sets, and the threshold beyond which to absta
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from models.errors import CoverageError, DataError
-from models.uncertainty import ClassificationSummary, RegressionSummary, Summary
+from models.table import Target
+from models.uncertainty import ClassificationSummary, RegressionSummary, Summary, summarise
 
 Array = np.ndarray
 
@@ -20,11 +22,15 @@ Array = np.ndarray
 LEAST_ROWS = 10
 # Share of the calibration rows that the abstention threshold accepts.
 ACCEPTED_SHARE = 0.9
+# Numbers of samples with a calibration of their own; any other uses the one below it.
+SAMPLE_COUNTS = (2, 3, 5, 10, 20, 50, 100)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Conformal scores of the calibration rows, ascending, and the abstention threshold.
+    """What holds for answers drawn with one number of samples.
+
+    Conformal scores of the calibration rows, ascending, and the abstention threshold.
 
     A regression score is |y - mean| / std (both of the predictive distribution); a class
     score is 1 - p(true class). The measure of uncertainty is the std in the target's units,
@@ -94,8 +100,41 @@ def uncertainty_of(summary: Summary) -> Array:
     return summary.std if isinstance(summary, RegressionSummary) else summary.entropy
 
 
-def calibrate(summary: Summary, truth: Array) -> Calibration:
-    """Calibration from the summary of N rows and their true values or class positions (N,).
+@dataclass(frozen=True)
+class CalibrationTable:
+    """A calibration for each of several numbers of samples T.
+
+    Fewer samples give a coarser mean and std, whose scores are larger: an interval that
+    covers at T = 100 would not at T = 5.
+
+    Raises:
+        ValueError: no calibration, or they differ in measure or in rows.
+    """
+
+    by_samples: Mapping[int, Calibration]
+
+    def __post_init__(self) -> None:
+        kinds = {(c.measure, len(c.scores)) for c in self.by_samples.values()}
+        if len(kinds) != 1:
+            raise ValueError("the calibrations differ in measure or in rows")
+
+    @property
+    def finest(self) -> Calibration:
+        """That of the most samples."""
+        return self.by_samples[max(self.by_samples)]
+
+    def at(self, n_samples: int) -> Calibration:
+        """That of at most so many samples: exact, or on the side of caution."""
+        fitting = [count for count in self.by_samples if count <= n_samples]
+        return self.by_samples[max(fitting, default=min(self.by_samples))]
+
+
+def calibrate(target: Target, raw: Array, truth: Array) -> CalibrationTable:
+    """Calibrations from raw outputs (T, N, K) of N rows and their true values or class
+    positions (N,).
+
+    For fewer than T samples these are cut into groups, each of which answers for all rows:
+    masks are drawn by chance as rows are, and two of them alone would say little.
 
     Raises:
         DataError: fewer than `LEAST_ROWS` rows.
@@ -107,12 +146,37 @@ def calibrate(summary: Summary, truth: Array) -> Calibration:
             "data or raise calibration_fraction",
             "calibration_fraction",
         )
-    if isinstance(summary, ClassificationSummary):
-        scores = 1.0 - summary.probabilities[np.arange(len(truth)), truth]
-    else:
-        scores = np.abs(truth - summary.mean) / summary.std
-    return Calibration(
-        scores=np.sort(scores),
-        measure="std" if isinstance(summary, RegressionSummary) else "entropy",
-        threshold=float(np.quantile(uncertainty_of(summary), ACCEPTED_SHARE)),
+    return CalibrationTable(
+        {
+            count: calibrate_groups(
+                [
+                    summarise(target, raw[start : start + count])
+                    for start in range(0, len(raw) - count + 1, count)
+                ],
+                truth,
+            )
+            for count in SAMPLE_COUNTS
+            if count <= len(raw)
+        }
     )
+
+
+def calibrate_groups(summaries: Sequence[Summary], truth: Array) -> Calibration:
+    """The calibration from G summaries of the same N rows, each by samples of its own.
+
+    With one group its scores are those of split conformal prediction; of more, every G-th
+    of all of them in order.
+    """
+    scores = np.sort(np.concatenate([_scores(summary, truth) for summary in summaries]))
+    measures = np.concatenate([uncertainty_of(summary) for summary in summaries])
+    return Calibration(
+        scores=scores[len(summaries) - 1 :: len(summaries)].copy(),
+        measure="std" if isinstance(summaries[0], RegressionSummary) else "entropy",
+        threshold=float(np.quantile(measures, ACCEPTED_SHARE)),
+    )
+
+
+def _scores(summary: Summary, truth: Array) -> Array:
+    if isinstance(summary, ClassificationSummary):
+        return np.asarray(1.0 - summary.probabilities[np.arange(len(truth)), truth])
+    return np.asarray(np.abs(truth - summary.mean) / summary.std)

@@ -14,11 +14,14 @@ def resolve_device(name: str) -> torch.device:
     """The device for `auto`, `cpu`, `cuda` or `cuda:N`; auto is a GPU if there is one.
 
     Raises:
-        DeviceError: there is no such GPU here.
+        DeviceError: there is no such device, or not here.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"{name!r} is no device: use auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise DeviceError(f"device {name} is not here: torch {torch.__version__} sees {count} GPUs")

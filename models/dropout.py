@@ -17,6 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# Concrete dropout's p keeps this far from 0 and 1, in log odds (3e-7): float32 still tells 1 - p
+# from 0 there, and the logarithms and quotients of its formulas are finite.
+LARGEST_LOGIT = 15.0
+
 
 def check_probability(p: float) -> float:
     """The drop probability itself.
@@ -103,7 +107,8 @@ class ConcreteDropout(nn.Module):
     the gradient reaches p.
 
     `p` is the initial probability; the learned one is read from the property of that
-    name. Add `regulariser` to the loss, or p drifts to zero.
+    name and stays between 3e-7 and 1 - 3e-7. Add `regulariser` to the loss, or p drifts to
+    zero; keep weight decay off `p_logit`, or p drifts to 1/2.
     Source: Gal, Hron & Kendall 2017, equations 2 to 5.
 
     Raises:
@@ -121,7 +126,10 @@ class ConcreteDropout(nn.Module):
         """The drop probability learned so far; an initial 0 or 1 stays as it is."""
         if self.initial_p in (0.0, 1.0):
             return self.initial_p
-        return torch.sigmoid(self.p_logit.detach().double()).item()
+        return torch.sigmoid(self._logit().detach().double()).item()
+
+    def _logit(self) -> Tensor:
+        return self.p_logit.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.initial_p == 0.0:
@@ -130,21 +138,25 @@ class ConcreteDropout(nn.Module):
             return torch.zeros_like(x)
         u = torch.rand(x.shape, device=x.device, dtype=self.p_logit.dtype)
         u = u.clamp_(2.0**-25, 1.0 - 2.0**-24)
-        kept = torch.sigmoid(-(self.p_logit + torch.logit(u)) / self.temperature)
-        return x * (kept / torch.sigmoid(-self.p_logit)).to(x.dtype)
+        logit = self._logit()
+        kept = torch.sigmoid(-(logit + torch.logit(u)) / self.temperature)
+        return x * (kept / torch.sigmoid(-logit)).to(x.dtype)
 
     def regulariser(
         self, weight: Tensor, weight_strength: float, dropout_strength: float
     ) -> Tensor:
         """The penalty on p and on the weights that read the dropped units, a scalar.
 
-        `weight` is (out, in) with one column for each dropped unit; the strengths are
-        l^2/N and 2/N in the paper's notation, for N training rows.
+        `weight` is (out, in) with one column for each dropped unit. It is the paper's
+        divergence from the prior, for N training rows and prior length scale l, at the
+        strengths l^2/(2N) and 1/N beside a mean negative log-likelihood such as the
+        cross-entropy, and twice these beside a mean squared error.
         """
-        p = torch.sigmoid(self.p_logit)
-        negative_entropy = p * torch.log(p) + (1.0 - p) * torch.log1p(-p)
+        logit = self._logit()
+        p, kept = torch.sigmoid(logit), torch.sigmoid(-logit)
+        negative_entropy = p * F.logsigmoid(logit) + kept * F.logsigmoid(-logit)
         return (
-            weight_strength * weight.square().sum() / (1.0 - p)
+            weight_strength * weight.square().sum() / kept
             + dropout_strength * weight.shape[-1] * negative_entropy
         )
 
@@ -156,7 +168,9 @@ class DropConnectLinear(nn.Linear):
     """A linear layer that zeroes each *weight* with probability p and scales the others
     by 1/(1-p); the bias is never dropped.
 
-    One weight mask serves all rows of a call, so that a call is one thinned network.
+    One weight mask serves all rows of a call, so that a call is one thinned network. At
+    p = 1 the bias is all that is left, whatever the input. Below that an infinite or NaN
+    input reaches its row's outputs through dropped weights too: 0 · ∞ is NaN in a product.
     Source: Wan et al. 2013, section 3.
 
     Raises:
@@ -170,6 +184,8 @@ class DropConnectLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0.0:
             return super().forward(x)
+        if self.p == 1.0:
+            x = x.masked_fill(torch.ones((), dtype=torch.bool, device=x.device), 0.0)
         dropped = ~draw_keep(self.weight, self.p)
         weight = self.weight.masked_fill(dropped, 0.0).mul(inverted_scale(self.p))
         return F.linear(x, weight, self.bias)

@@ -25,7 +25,7 @@ ESTIMATORS = ("auto", "mc")
 # Raw outputs held at a time: 8 MB as drawn, a few times that while they are summarised.
 BLOCK_OUTPUTS = 2**21
 # The standard error of fewer samples is too rough to stop on.
-LEAST_SAMPLES_TO_CONVERGE = 30
+LEAST_SAMPLES_TO_STOP = 30
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Estimate:
     """The summary of N rows, and how it came about.
 
     `samples`, if kept, are (T, N) values in the target's units or (T, N, C) probabilities.
-    `converged` is False when a deadline, or `n_samples`, came before what was asked for.
+    `converged` says whether what was asked for is there: the tolerance met by the standard
+    errors of these samples or, without a tolerance, all `n_samples` drawn.
     """
 
     summary: Summary
@@ -99,13 +100,16 @@ def _estimate_until(plan: Plan, target: Target, x: Tensor, draw: Draw) -> Estima
     return Estimate(
         summarise(target, raw, draw.quantiles),
         len(raw),
-        converged=rule.is_met if draw.tolerance is not None else len(raw) == draw.n_samples,
+        converged=rule.is_met or (draw.tolerance is None and len(raw) == draw.n_samples),
         samples=_decoded(target, raw) if draw.keep_samples else None,
     )
 
 
 class _StopRule:
-    """Watches the running moments of the decoded outputs (Chan, Golub & LeVeque 1983)."""
+    """Watches the running moments of the decoded outputs (Chan, Golub & LeVeque 1983).
+
+    `is_met` says whether the samples so far meet the tolerance, if there is one.
+    """
 
     def __init__(self, target: Target, draw: Draw) -> None:
         self._target = target
@@ -128,11 +132,11 @@ class _StopRule:
         self._mean = self._mean + shift * count / total
         self._count = total
         tolerance = self._draw.tolerance
-        if tolerance is not None and total >= LEAST_SAMPLES_TO_CONVERGE:
+        if tolerance is not None:
             variance_of_mean = self._sum_of_squares / (total - 1) / total
             self.is_met = bool(np.sqrt(np.max(variance_of_mean)) <= tolerance)
         is_late = self._draw.deadline is not None and time.monotonic() >= self._draw.deadline
-        return self.is_met or is_late
+        return is_late or (self.is_met and total >= LEAST_SAMPLES_TO_STOP)
 
 
 def _decoded(target: Target, raw: Array) -> Array:

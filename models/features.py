@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray
+# By flag, the rows (N,) that have it.
+Marks = dict[str, Array]
 
 # Standardised inputs beyond this would overflow the network's 32-bit arithmetic.
 LARGEST_INPUT = 1e15
@@ -45,8 +47,9 @@ class NumberFeature:
             "missing_allowed": self.fill is not None,
         }
 
-    def encode(self, values: Sequence[Any]) -> tuple[Array, Array, list[tuple[int, str]]]:
-        """(N, width) inputs, the rows outside the training range, and what is wrong where."""
+    def encode(self, values: Sequence[Any]) -> tuple[Array, Marks, list[tuple[int, str]]]:
+        """(N, width) inputs, the rows outside the training range or without a value, and what
+        is wrong where."""
         numbers, problems = self._numbers(values)
         missing = np.isnan(numbers)
         if self.fill is not None:
@@ -57,7 +60,8 @@ class NumberFeature:
         for row in np.flatnonzero(np.abs(scaled) > LARGEST_INPUT):
             problems.append((int(row), "is too far outside the training range to compute with"))
         columns = (scaled,) if self.fill is None else (scaled, missing)
-        return np.stack(columns, axis=1), outside, problems
+        marks = {"out_of_range": outside, "missing": missing}
+        return np.stack(columns, axis=1), marks, problems
 
     def _numbers(self, values: Sequence[Any]) -> tuple[Array, list[tuple[int, str]]]:
         if set(map(type, values)) <= {float, int}:
@@ -122,8 +126,9 @@ class CategoryFeature:
             positions[None] = self.width - 1
         return positions
 
-    def encode(self, values: Sequence[Any]) -> tuple[Array, Array, list[tuple[int, str]]]:
-        """(N, width) inputs, the rows of unknown category, and what is wrong where."""
+    def encode(self, values: Sequence[Any]) -> tuple[Array, Marks, list[tuple[int, str]]]:
+        """(N, width) inputs, the rows of unknown category or without one, and what is wrong
+        where."""
         inputs = np.zeros((len(values), self.width))
         unknown = np.zeros(len(values), dtype=bool)
         problems = []
@@ -140,7 +145,10 @@ class CategoryFeature:
                 unknown[row] = True
                 if self.rare:
                     inputs[row, len(self.categories)] = 1.0
-        return inputs, unknown, problems
+        marks = {"unknown_category": unknown}
+        if self.has_missing:
+            marks["missing"] = inputs[:, -1] > 0.0
+        return inputs, marks, problems
 
 
 Feature = NumberFeature | CategoryFeature

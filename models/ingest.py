@@ -1,11 +1,15 @@
 """Files -> columns: reading training data. Nothing here is needed to serve.
 
-Reading is Arrow's (`pyarrow`), whose errors name the row.
+Reading is Arrow's (`pyarrow`), whose errors name the row. What Arrow trusts and files may
+get wrong is checked around it: texts that are not UTF-8, lines that are no objects, names,
+and sizes that a small file can only claim.
 """
 
 from __future__ import annotations
 
 import codecs
+import json
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -20,63 +24,49 @@ Format = Literal["csv", "parquet", "ndjson"]
 
 MISSING_WORDS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]
 DELIMITERS = ",;\t|"
+MOST_COLUMNS = 10_000
+MOST_CELLS = 200_000_000
+LONGEST_NAME = 200
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+LONGEST_LINE = 1 << 24
+# How files begin that are often taken for a table, and what to do with them.
+FOREIGN = {
+    b"PK\x03\x04": "this is a zip or Excel file: save the sheet as CSV",
+    b"\x1f\x8b": "the file is compressed: unpack it first",
+    codecs.BOM_UTF16_LE: "the text is UTF-16: save it as UTF-8",
+    codecs.BOM_UTF16_BE: "the text is UTF-16: save it as UTF-8",
+}
 
 
 def read_table(path: Path, file_format: Format) -> pa.Table:
     """The whole file as columns. CSV may use comma, semicolon, tab or bar.
 
     Raises:
-        DataError: not readable as that format, with the row where Arrow names one; no
-            rows; a column without a name or a name that stands twice.
+        DataError: not readable as that format, with the row where it is known; no rows; too
+            many columns or cells; a column without a name, with one that is too long or
+            holds control characters, or with one that stands twice.
     """
+    read = {"csv": _read_csv, "ndjson": _read_ndjson, "parquet": _read_parquet}[file_format]
     try:
-        if file_format == "csv":
-            table = _read_csv(path)
-        elif file_format == "ndjson":
-            table = pyarrow.json.read_json(
-                path, read_options=pyarrow.json.ReadOptions(use_threads=False)
-            )
-        else:
-            table = pyarrow.parquet.read_table(path)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        message = f"not readable as {file_format}: {str(error).splitlines()[0]}"
-        raise DataError("unreadable_file", message) from error
-    names = _names(table, file_format)
-    for name in names:
-        if not name.strip():
-            raise DataError("unnamed_column", f"column {names.index(name) + 1} has no name")
-        if names.count(name) > 1:
-            raise DataError("duplicate_column", f"the name {name!r} stands on two columns", name)
-    if table.num_rows == 0:
-        raise DataError("no_rows", "the file has a header but no rows")
-    for name in names:
-        _check_text(name, table.column(name))
-    return table
-
-
-def _names(table: pa.Table, file_format: Format) -> list[str]:
-    try:
-        return list(table.column_names)
+        table = read(path)
+        names = list(table.column_names)
+        for name, column in zip(names, table.itercolumns(), strict=True):
+            _check_text(name, column)
     except UnicodeDecodeError as error:
         message = f"not readable as {file_format}: a column's name is not UTF-8 text"
         raise DataError("unreadable_file", message) from error
-
-
-def _check_text(name: str, column: pa.ChunkedArray) -> None:
-    """Arrow trusts Parquet and JSON to hold UTF-8 where they say so."""
-    try:
-        column.validate(full=True)
-    except pa.ArrowInvalid as error:
-        message = f"column {name!r} is damaged or not UTF-8 text: {str(error).splitlines()[0]}"
-        raise DataError("unreadable_file", message, name) from error
+    except (pa.ArrowException, OSError) as error:
+        message = f"not readable as {file_format}: {_shown(str(error))}"
+        raise DataError("unreadable_file", message) from error
+    _check_size(table.num_rows, len(names))
+    _check_names(names)
+    if table.num_rows == 0:
+        raise DataError("no_rows", "the file has a header but no rows")
+    return table
 
 
 def _read_csv(path: Path) -> pa.Table:
-    with path.open("rb") as file:
-        first_line = file.readline(1 << 20)
-    if first_line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError("unreadable_file", "the text is UTF-16: save it as UTF-8")
-    header = first_line.decode("utf-8-sig", errors="replace")
+    header = _first_line(path).decode("utf-8-sig", errors="replace")
     delimiter = max(DELIMITERS, key=header.count)
     return pyarrow.csv.read_csv(
         path,
@@ -87,3 +77,100 @@ def _read_csv(path: Path) -> pa.Table:
             null_values=MISSING_WORDS, strings_can_be_null=True
         ),
     )
+
+
+def _read_ndjson(path: Path) -> pa.Table:
+    _first_line(path)
+    _check_lines(path)
+    return pyarrow.json.read_json(path, read_options=pyarrow.json.ReadOptions(use_threads=False))
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    with path.open("rb") as file:
+        parquet = pyarrow.parquet.ParquetFile(file)
+        # A few bytes can stand for millions of equal values.
+        _check_size(parquet.metadata.num_rows, parquet.metadata.num_columns)
+        return parquet.read()
+
+
+def _first_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        line = file.readline(1 << 20)
+    for beginning, advice in FOREIGN.items():
+        if line.startswith(beginning):
+            raise DataError("unreadable_file", advice)
+    return line
+
+
+def _check_lines(path: Path) -> None:
+    """Each line one JSON object: Arrow breaks on other values, and on those nested too deep."""
+    names: set[str] = set()
+    n_rows = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
+            if not line.strip():
+                continue
+            fault = _fault_of_line(line, names)
+            if fault:
+                message = f"not readable as ndjson: line {number} {fault}"
+                raise DataError("unreadable_file", message)
+            n_rows += 1
+            # A name that one line alone carries is a column of all rows.
+            _check_size(n_rows, len(names))
+
+
+def _fault_of_line(line: bytes, names: set[str]) -> str | None:
+    if len(line) > LONGEST_LINE:
+        return f"has more than {LONGEST_LINE} bytes"
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return "is not UTF-8 text"
+    except RecursionError:
+        return "is nested too deep"
+    except ValueError as error:
+        return f"is not JSON: {error}"
+    if not isinstance(row, dict):
+        return "is not an object"
+    names.update(row)
+    return None
+
+
+def _check_text(name: str, column: pa.ChunkedArray) -> None:
+    """Arrow trusts Parquet to hold UTF-8 where it says so, and dictionaries to be whole."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowException as error:
+        message = f"column {name[:80]!r} is damaged or not UTF-8 text: {_shown(str(error))}"
+        raise DataError("unreadable_file", message, name) from error
+
+
+def _check_size(n_rows: int, n_columns: int) -> None:
+    if n_columns > MOST_COLUMNS:
+        message = f"{n_columns} columns are more than the {MOST_COLUMNS} allowed"
+        raise DataError("too_many_columns", message)
+    if n_rows * n_columns > MOST_CELLS:
+        message = f"{n_rows} rows of {n_columns} columns are more than {MOST_CELLS} cells"
+        raise DataError("too_many_cells", message)
+
+
+def _check_names(names: list[str]) -> None:
+    seen = set()
+    for i, name in enumerate(names):
+        if not name.strip():
+            raise DataError("unnamed_column", f"column {i + 1} has no name")
+        if len(name) > LONGEST_NAME:
+            message = f"the name of column {i + 1} has more than {LONGEST_NAME} characters"
+            raise DataError("bad_column_name", message)
+        if CONTROL.search(name):
+            message = f"the name of column {i + 1} holds control characters: {name!r}"
+            raise DataError("bad_column_name", message)
+        if name in seen:
+            raise DataError("duplicate_column", f"the name {name!r} stands on two columns", name)
+        seen.add(name)
+
+
+def _shown(text: str) -> str:
+    """The first line of a message, fit for a terminal."""
+    line = text.partition("\n")[0][:300]
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)

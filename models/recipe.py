@@ -31,7 +31,7 @@ from models.scores import classification_errors, mixture_nll, regression_errors
 from models.table import Schema, Task, softmax
 from models.training import FitResult
 from models.training_run import Split, TrainingOptions
-from models.uncertainty import summarise, to_gaussians
+from models.uncertainty import to_gaussians
 
 Array = np.ndarray
 
@@ -137,7 +137,7 @@ def finish(
         "eval_mode": _metrics(schema, predict(plan, split.x).double().numpy()[None], truth),
         "mc_mode": {"n_samples": N_SAMPLES} | _metrics(schema, drawn, truth),
     }
-    calibration = calibrate(summarise(schema.target, drawn), truth)
+    calibration = calibrate(schema.target, drawn, truth)
     return Artifact(schema, network, calibration, created_at, metrics, dict(provenance))
 
 
@@ -145,13 +145,12 @@ def proper_score(artifact: Artifact, held_out: pa.Table) -> float | None:
     """Mean negative log-likelihood (nats) in MC mode of rows with known targets, so that two
     versions can be compared on the same rows; None if these rows do not fit the artifact."""
     schema = artifact.schema
-    names = [feature.name for feature in schema.features]
     if schema.target.name not in held_out.column_names:
         return None
     try:
-        x = artifact.encode(records(held_out, names))
+        x = artifact.encode(records(held_out, schema))
         truth = encode_target(held_out, schema)
-    except (EncodeError, KeyError, ValueError, pa.ArrowException):
+    except (DataError, EncodeError, KeyError, ValueError, pa.ArrowException):
         return None
     raw = _draw(make_plan(artifact.network), x)
     return _metrics(schema, raw, _truth(schema, truth))["nll"]

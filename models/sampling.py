@@ -120,17 +120,15 @@ def sample(
     stream = MaskStream(plan.sites, seed, first=first, device=plan.device)
     outputs = torch.empty((n_samples, len(x), plan.config.raw_features), device=plan.device)
     draw = _draw_thinned_weights if plan.config.dropout == "dropconnect" else _draw_thinned_units
-    chunk = _samples_per_block(plan) if should_stop is None else 2
-    done = 0
+    done, step = 0, n_samples if should_stop is None else 2
     while done < n_samples:
-        count = min(chunk, n_samples - done)
-        latest = outputs[done : done + count]
-        draw(plan, prefix, start, stream.take(count), latest)
-        done += count
-        if should_stop is not None:
-            if should_stop(latest):
-                break
-            chunk = min(2 * chunk, SAMPLES_PER_CHECK)
+        latest = outputs[done : done + step]
+        for block in torch.split(latest, _samples_per_block(plan)):
+            draw(plan, prefix, start, stream.take(len(block)), block)
+        done += len(latest)
+        if should_stop is not None and should_stop(latest):
+            break
+        step = min(2 * step, SAMPLES_PER_CHECK)
     return _clamped(plan, outputs[:done])
 
 
@@ -168,7 +166,8 @@ def _prefix(plan: Plan, x: Tensor) -> tuple[int, Tensor]:
 
 def _samples_per_block(plan: Plan) -> int:
     if plan.config.dropout == "dropconnect":
-        return max(1, 4 * BLOCK_FLOATS // max(site.size for site in plan.sites))
+        masked = sum(site.size for site in plan.sites if site.is_active)
+        return max(1, 4 * BLOCK_FLOATS // max(1, masked))
     return max(1, BLOCK_FLOATS // max(plan.config.in_features, *plan.config.hidden, 16))
 
 

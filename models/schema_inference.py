@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -12,13 +11,23 @@ import pyarrow.compute as pc
 
 from models.errors import DataError
 from models.features import CategoryFeature, Feature, NumberFeature
-from models.profile import column_kind, normalised, reason_to_ignore, unusable_note, value_counts
+from models.profile import (
+    BOOLEAN_WORDS,
+    column_kind,
+    count_values,
+    is_number,
+    normalised,
+    reason_to_ignore,
+    unusable_note,
+)
 from models.table import Schema, Target, Task
 
 # A category needs this many training rows for an input of its own; rarer ones share one.
 MIN_ROWS_PER_CATEGORY = 3
 MOST_CATEGORIES = 64
 MOST_LABELS = 200
+# Spreads are sums of squares in 64 bits.
+LARGEST_VALUE = 1e100
 
 
 def infer_task(table: pa.Table, target: str) -> Task:
@@ -28,7 +37,7 @@ def infer_task(table: pa.Table, target: str) -> Task:
         DataError: no such column.
     """
     column = _target_column(table, target)
-    if column_kind(column) == "number" and len(value_counts(normalised(column))) > 2:
+    if is_number(column.type) and len(count_values(normalised(column)).values) > 2:
         return "regression"
     return "classification"
 
@@ -44,22 +53,20 @@ def infer_schema(table: pa.Table, target: str, task: Task, training_rows: np.nda
     """
     features: list[Feature] = []
     ignored: dict[str, str] = {}
-    for name in table.column_names:
+    for name, column in zip(table.column_names, table.itercolumns(), strict=True):
         if name == target:
             continue
-        column = table.column(name)
-        if column_kind(column) == "unusable":
+        kind = column_kind(column)
+        if kind == "unusable":
             ignored[name] = unusable_note(column)
             continue
-        values = normalised(column)
-        reason = reason_to_ignore(
-            name, column, value_counts(values), len(values) - values.null_count
-        )
+        values = normalised(column, is_boolean=kind == "boolean")
+        reason = reason_to_ignore(name, column, count_values(values))
         if reason is None and values.take(training_rows).null_count == len(training_rows):
             reason = "all values in the training rows are missing"
         if reason is not None:
             ignored[name] = reason
-        elif column_kind(column) == "number":
+        elif kind == "number":
             features.append(_number_feature(name, values, training_rows))
         else:
             features.append(_category_feature(name, values, training_rows))
@@ -75,7 +82,8 @@ def _number_feature(name: str, values: pa.ChunkedArray, training_rows: np.ndarra
     return NumberFeature(
         name,
         mean=float(training.mean()),
-        std=float(training.std()) or 1.0,
+        # Rounding gives equal numbers a spread, too.
+        std=float(training.std()) if training.min() < training.max() else 1.0,
         minimum=float(training.min()),
         maximum=float(training.max()),
         fill=float(np.median(training)) if values.null_count else None,
@@ -83,19 +91,21 @@ def _number_feature(name: str, values: pa.ChunkedArray, training_rows: np.ndarra
 
 
 def _check_finite(name: str, values: pa.ChunkedArray) -> None:
-    infinite = pc.index(pc.is_inf(values), True).as_py()
-    if infinite >= 0:
-        message = f"column {name!r} is infinite in row {infinite + 1}"
-        raise DataError("infinite_value", message, name)
+    """Infinite values, and those whose squares would be."""
+    row = pc.index(pc.greater(pc.abs(values), LARGEST_VALUE), True).as_py()
+    if row >= 0:
+        value = values[row].as_py()
+        what = "is infinite" if np.isinf(value) else f"is {value:g}, beyond ±{LARGEST_VALUE:g},"
+        raise DataError("infinite_value", f"column {name!r} {what} in row {row + 1}", name)
 
 
 def _category_feature(
     name: str, values: pa.ChunkedArray, training_rows: np.ndarray
 ) -> CategoryFeature:
-    counts = value_counts(values.take(training_rows))
-    frequent = [value for value, count in counts.items() if count >= MIN_ROWS_PER_CATEGORY]
-    frequent = frequent[:MOST_CATEGORIES]
-    every = value_counts(values)
+    training = count_values(values.take(training_rows))
+    n_frequent = min(int((training.counts >= MIN_ROWS_PER_CATEGORY).sum()), MOST_CATEGORIES)
+    frequent = training.values[:n_frequent].to_pylist()
+    every = count_values(values).values.to_pylist()
     return CategoryFeature(
         name,
         categories=tuple(sorted(frequent)),
@@ -118,21 +128,25 @@ def _target(table: pa.Table, target: str, task: Task, training_rows: np.ndarray)
     column = _target_column(table, target)
     if task == "classification":
         return Target(target, labels=_labels(column, target))
-    if column_kind(column) != "number":
+    if not is_number(column.type):
         message = f"regression needs numbers, and {target!r} holds {column_kind(column)} values"
         raise DataError("target_not_numeric", message, "target")
     values = normalised(column)
     _check_finite(target, values)
     training = values.take(training_rows).to_numpy()
-    if values.null_count == len(values) or float(training.std()) == 0.0:
-        raise DataError("constant_target", f"{target!r} is the same in every row", "target")
-    return Target(target, mean=float(training.mean()), std=float(training.std()))
+    std = float(training.std())
+    if values.null_count == len(values) or training.min() == training.max() or std == 0.0:
+        raise DataError(
+            "constant_target", f"{target!r} is the same in every row, or nearly", "target"
+        )
+    return Target(target, mean=float(training.mean()), std=std)
 
 
 def _labels(column: pa.ChunkedArray, target: str) -> tuple[str, ...]:
     if column_kind(column) == "unusable":
         raise DataError("target_unusable", f"{target!r} {unusable_note(column)}", "target")
-    values = list(value_counts(normalised(column)))
+    is_boolean = column_kind(column) == "boolean"
+    values = count_values(normalised(column, is_boolean=is_boolean)).values.to_pylist()
     if len(values) < 2:
         message = f"classification needs two classes, and {target!r} holds {len(values)}"
         raise DataError("one_class", message, "target")
@@ -167,14 +181,18 @@ def encode_features(table: pa.Table, schema: Schema, batch_cells: int = 2_000_00
     batch_rows = max(1, batch_cells // len(schema.features))
     for start in range(0, table.num_rows, batch_rows):
         part = table.slice(start, batch_rows)
-        columns = [normalised(part.column(feature.name)).to_pylist() for feature in schema.features]
+        columns = [
+            normalised(part.column(feature.name), is_boolean=_is_boolean(feature)).to_pylist()
+            for feature in schema.features
+        ]
         blocks.append(schema.encode_columns(columns).inputs)
     return np.concatenate(blocks)
 
 
 def encode_target(table: pa.Table, schema: Schema) -> np.ndarray:
     """Targets (N,): standardised float32, or int64 positions in `schema.target.labels`."""
-    values = normalised(table.column(schema.target.name))
+    is_boolean = set(schema.target.labels) <= BOOLEAN_WORDS
+    values = normalised(table.column(schema.target.name), is_boolean=is_boolean)
     if schema.target.task == "regression":
         numbers = values.to_numpy()
         scaled = (numbers - schema.target.mean) / schema.target.std
@@ -183,8 +201,29 @@ def encode_target(table: pa.Table, schema: Schema) -> np.ndarray:
     return np.array([positions[_label(value)] for value in values.to_pylist()], dtype=np.int64)
 
 
-def records(table: pa.Table, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows as objects for `Schema.encode`, with only the named columns that the table has."""
-    present = [name for name in names if name in table.column_names]
-    columns = {name: normalised(table.column(name)) for name in present}
+def records(table: pa.Table, schema: Schema) -> list[dict[str, Any]]:
+    """Rows as objects for `Schema.encode`, with those features that the table has.
+
+    Raises:
+        DataError: a column holds what is neither numbers nor texts.
+    """
+    present = [feature for feature in schema.features if feature.name in table.column_names]
+    columns = {feature.name: _values(table.column(feature.name), feature) for feature in present}
     return cast("list[dict[str, Any]]", pa.table(columns).to_pylist())
+
+
+def _values(column: pa.ChunkedArray, feature: Feature) -> pa.ChunkedArray:
+    """As the feature has them, whatever the file made of this column's few rows."""
+    if isinstance(feature, CategoryFeature) and is_number(column.type):
+        column = column.cast(pa.string())
+    try:
+        return normalised(column, is_boolean=_is_boolean(feature))
+    except pa.ArrowException as error:
+        message = f"column {feature.name!r} {unusable_note(column)}"
+        raise DataError("unusable_column", message, feature.name) from error
+
+
+def _is_boolean(feature: Feature) -> bool:
+    if isinstance(feature, NumberFeature):
+        return False
+    return {*feature.categories, *feature.rare} <= BOOLEAN_WORDS

@@ -6,6 +6,7 @@ the network and decodes outputs into the target's units or into probabilities.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -18,8 +19,11 @@ from models.features import Array, CategoryFeature, Feature, NumberFeature, desc
 
 Task = Literal["regression", "classification"]
 
-# A request's errors are listed up to this many.
+# A request's errors are listed up to this many, and the first ones say what is near.
 MOST_PROBLEMS = 100
+MOST_HINTS = 3
+# Unknown names are shown up to this many characters.
+LONGEST_NAME = 64
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,20 @@ class Target:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Inputs (N, D) float32, and for each row its flags."""
+    """Inputs (N, D) float32, and by flag the rows (N,) that have it."""
 
     inputs: Array
-    flags: list[list[str]]
+    marks: Mapping[str, Array]
+
+    @cached_property
+    def flags(self) -> list[list[str]]:
+        """For each row what is to be known of it: `out_of_range:NAME`, `unknown_category:NAME`,
+        `missing:NAME`."""
+        flags: list[list[str]] = [[] for _ in range(len(self.inputs))]
+        for flag, marked in self.marks.items():
+            for row in np.flatnonzero(marked).tolist():
+                flags[row].append(flag)
+        return flags
 
 
 @dataclass(frozen=True)
@@ -84,21 +98,19 @@ class Schema:
         """The same from one sequence of N values for each feature, in order."""
         n_rows = len(columns[0])
         inputs = np.empty((n_rows, self.in_features), dtype=np.float32)
-        flags: list[list[str]] = [[] for _ in range(n_rows)]
+        flagged: dict[str, Array] = {}
         problems: list[Problem] = []
         at = 0
         for feature, values in zip(self.features, columns, strict=True):
-            block, flagged, faults = feature.encode(values)
+            block, marks, faults = feature.encode(values)
             problems += [Problem(row, feature.name, message) for row, message in faults]
             if not problems:
                 inputs[:, at : at + feature.width] = block
-            flag = "out_of_range" if isinstance(feature, NumberFeature) else "unknown_category"
-            for row in np.flatnonzero(flagged):
-                flags[row].append(f"{flag}:{feature.name}")
+            flagged |= {f"{flag}:{feature.name}": rows for flag, rows in marks.items()}
             at += feature.width
         if problems:
             raise EncodeError(sorted(problems, key=lambda problem: problem.row)[:MOST_PROBLEMS])
-        return Encoded(inputs, flags)
+        return Encoded(inputs, flagged)
 
     def decode(self, outputs: Array) -> Array:
         """Outputs (…, C) in the target's units, or as probabilities; float64."""
@@ -144,7 +156,7 @@ class Schema:
                 break
             if isinstance(instance, Mapping):
                 if not instance.keys() <= self._known:
-                    problems += self._unknown_names(row, instance)
+                    problems += self._unknown_names(row, instance, len(problems))
                 values: Sequence[Any] = [instance.get(name) for name in names]
             elif isinstance(instance, list | tuple):
                 values = instance
@@ -162,14 +174,24 @@ class Schema:
                 column.append(value)
         return columns, problems
 
-    def _unknown_names(self, row: int, instance: Mapping[str, Any]) -> list[Problem]:
-        problems = []
+    def _unknown_names(self, row: int, instance: Mapping[str, Any], n_before: int) -> list[Problem]:
+        """As many as the list of problems still takes, after those before."""
+        problems: list[Problem] = []
         for name in instance:
+            number = n_before + len(problems)
+            if number >= MOST_PROBLEMS:
+                break
+            shown = name[:LONGEST_NAME]
             if name == self.target.name:
-                problems.append(Problem(row, name, "is the target, which the model predicts"))
+                problems.append(Problem(row, shown, "is the target, which the model predicts"))
             elif name not in self._known:
-                problems.append(Problem(row, name, "is not a feature of this model"))
+                hint = self._near(shown) if number < MOST_HINTS else ""
+                problems.append(Problem(row, shown, f"is not a feature of this model{hint}"))
         return problems
+
+    def _near(self, name: str) -> str:
+        found = difflib.get_close_matches(name, [feature.name for feature in self.features])
+        return f"; near it: {', '.join(found)}" if found else ""
 
 
 def softmax(logits: Array) -> Array:

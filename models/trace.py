@@ -24,8 +24,9 @@ class LayerTrace:
 
     For units: `masked` = `sample` · mask · scale, all (units,). For DropConnect the mask is
     that of the weights, (out, in), and activations are the layer's outputs, (out,), with its
-    own weights whole (`sample`) and thinned (`masked`). Gaussian noise is its own mask, with
-    scale 1. `fraction_dropped` is of the first sample; a concrete mask below 1/2 counts.
+    own weights whole (`sample`) and thinned (`masked`); of the last layer these are the C
+    outputs, without the noise variance. Gaussian noise is its own mask, and as its mean is 1
+    its scale is 1. `fraction_dropped` is of the first sample; a concrete mask below 1/2 counts.
     """
 
     name: str
@@ -84,8 +85,10 @@ def _weight_layers(plan: Plan, x: Tensor, masks: list[Tensor | None]) -> list[La
     for i, (site, mask) in enumerate(zip(plan.sites, masks, strict=True)):
         weight, bias = plan.weights[i][:, : sizes[i]], plan.biases[i][: sizes[i]]
         activation = ACTIVATIONS["identity" if i == len(sizes) - 1 else plan.config.activation]
-        shaped = None if mask is None else mask.reshape(-1, len(weight))[: sizes[i]]
-        thinned = weight if shaped is None else weight * shaped.t()
+        shaped = weight.new_ones(weight.t().shape)
+        if mask is not None:
+            shaped = mask.reshape(-1, len(weight))[: sizes[i]]
+        thinned = weight * shaped.t()
         evaluated = activation(evaluated @ weight + bias)
         whole = activation(sampled @ weight + bias)
         sampled = activation(sampled @ thinned + bias)

@@ -25,9 +25,11 @@ class TrainingOptions:
     """How to fit. None for `epochs` or `batch_size` lets the number of rows decide.
 
     `max_norm` bounds the length of each hidden unit's incoming weight vector (Srivastava
-    et al. 2014, section 5.1), `gradient_clip` that of the whole gradient. Patience counts
-    epochs without a better validation loss. What is validated and kept is the running mean
-    of the weights, which remembers `averaging` of itself at each step (Polyak & Juditsky
+    et al. 2014, section 5.1), `gradient_clip` that of the whole gradient. `label_smoothing`
+    is the share of a row's label that training spreads evenly over all classes, against
+    overconfidence (Szegedy et al. 2016, section 7); losses are reported without it. Patience
+    counts epochs without a better validation loss. What is validated and kept is the running
+    mean of the weights, which remembers `averaging` of itself at each step (Polyak & Juditsky
     1992, in its exponential form).
     """
 
@@ -40,6 +42,7 @@ class TrainingOptions:
     gradient_clip: float | None = 5.0
     early_stopping_patience: int = 50
     class_weights: Literal["balanced"] | None = None
+    label_smoothing: float = 0.01
     averaging: float = 0.998
     seed: int = 0
     device: str = "cpu"
@@ -100,6 +103,33 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
+def concrete_penalty(network: MLP, n_rows: int) -> Tensor | float:
+    """What Concrete dropout adds to the mean loss of so many training rows; 0 without it.
+
+    The divergence of the weights' distribution from their prior, for each row. A squared
+    error is twice the negative log-likelihood of noise of variance 1, a cross-entropy is the
+    negative log-likelihood itself: hence the 2 of one and the 1 of the other (Gal, Hron &
+    Kendall 2017, equations 1 to 4, and the notes in the authors' code).
+    """
+    strength = (2.0 if network.config.head == "regression" else 1.0) / n_rows
+    penalties = [
+        dropout.regulariser(
+            cast("Tensor", linear.weight), strength * CONCRETE_LENGTH_SCALE**2 / 2.0, strength
+        )
+        for dropout, linear in zip(network.dropouts, network.linears, strict=True)
+        if isinstance(dropout, ConcreteDropout) and 0.0 < dropout.initial_p < 1.0
+    ]
+    return sum(penalties)
+
+
+def _parameter_groups(network: MLP) -> list[dict[str, Any]]:
+    """Weights and biases, and apart from them Concrete dropout's log odds: decay would pull
+    these to zero, which is p = 1/2."""
+    log_odds = [d.p_logit for d in network.dropouts if isinstance(d, ConcreteDropout)]
+    others = [*network.linears.parameters()]
+    return [{"params": others}, {"params": log_odds, "weight_decay": 0.0}]
+
+
 class Run:
     """The moving parts of one fit: network, running mean, best weights, optimiser, state."""
 
@@ -113,7 +143,7 @@ class Run:
         self.average = copy.deepcopy(self.network)
         self.best = copy.deepcopy(self.network)
         self.optimiser = torch.optim.AdamW(
-            self.network.parameters(),
+            _parameter_groups(self.network),
             lr=options.learning_rate,
             weight_decay=options.weight_decay,
             fused=True,
@@ -168,26 +198,20 @@ class Run:
         features = self.network.features(x)
         last = self.network.linears[-1]
         if self.network.config.head == "classification":
-            loss = F.cross_entropy(last(features), y, weight=self._class_weights)
-            return loss, loss + self._concrete_penalty()
+            logits = last(features)
+            loss, smoothed = (
+                F.cross_entropy(logits, y, weight=self._class_weights, label_smoothing=share)
+                for share in (0.0, self.options.label_smoothing)
+            )
+            return loss, smoothed + concrete_penalty(self.network, len(self.training))
         n_outputs = self.network.config.out_features
         mean = last(features)[:, 0]
         log_variance = last(features.detach())[:, n_outputs].clamp(*LOG_VARIANCE_RANGE)
         squared = (y - mean).square()
         noise_loss = (log_variance + squared.detach() * torch.exp(-log_variance)).mean()
         loss = squared.mean()
-        return loss, loss + 0.5 * noise_loss + self._concrete_penalty()
-
-    def _concrete_penalty(self) -> Tensor | float:
-        n_rows = len(self.training)
-        penalties = [
-            dropout.regulariser(
-                cast("Tensor", linear.weight), CONCRETE_LENGTH_SCALE**2 / n_rows, 2.0 / n_rows
-            )
-            for dropout, linear in zip(self.network.dropouts, self.network.linears, strict=True)
-            if isinstance(dropout, ConcreteDropout) and 0.0 < dropout.initial_p < 1.0
-        ]
-        return sum(penalties)
+        penalty = concrete_penalty(self.network, len(self.training))
+        return loss, loss + 0.5 * noise_loss + penalty
 
     @torch.no_grad()
     def _constrain(self) -> None:

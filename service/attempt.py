@@ -18,13 +18,14 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from service.database import Job
 from service.datasets import Datasets
 from service.errors import NotFoundError
 from service.job_runs import JobRuns, LostJobError, Report
 from service.processes import end, start_child
+from service.promotion import Verdict
 from service.registry import PRODUCTION, Registry
 from service.settings import Settings
 
@@ -109,21 +110,24 @@ class Attempt:
         try:
             version = self._runs.reserve_version(self._registry, self._id, self._number)
             model = self._runs.get(self._id).request["model"]
+            card = calibrated["card"]
             self._registry.place_artifact(
-                self._folder / "artifact", model, version, calibrated["card"]["artifact_sha256"]
+                self._folder / "artifact", model, version, card["artifact_sha256"]
             )
-            self._runs.publish(
-                self._registry,
-                self._id,
-                self._number,
-                calibrated["card"],
-                promote=calibrated["promote"],
-                reason=calibrated["reason"],
-            )
+            verdict = Verdict(**calibrated["verdict"])
+            result = self._runs.publish(self._registry, self._id, self._number, card, verdict)
         except LostJobError:
             return {"lost": True}
         shutil.rmtree(self._folder, ignore_errors=True)
-        log.info("%s: published %s version %d, %s", self._id, model, version, calibrated["reason"])
+        fate = "promoted" if result["promoted"] else "not promoted"
+        log.info(
+            "%s: published %s version %d, %s: %s",
+            self._id,
+            model,
+            version,
+            fate,
+            result["promotion"],
+        )
         return {"done": {}}
 
     def _running_child(self) -> subprocess.Popen[bytes]:
@@ -132,6 +136,7 @@ class Attempt:
             job = self._runs.get(self._id)
             if not self._began:
                 message = "taken up again after an interruption"
+                log.info("%s: %s", self._id, message)
                 self._runs.report(self._id, self._number, [Report("log", message, "warning")])
             self._folder.mkdir(parents=True, exist_ok=True)
             self._child = start_child("service.trainer", talks=True)
@@ -142,7 +147,7 @@ class Attempt:
     def _specification(self, job: Job) -> dict[str, Any]:
         dataset = self._datasets.get(job.dataset)
         device = job.request["device"]
-        production = self._registry.find_artifact(job.request["model"], PRODUCTION)
+        rival = self._registry.find_artifact(job.request["model"], PRODUCTION)
         return {
             "id": self._id,
             "request": job.request,
@@ -150,7 +155,7 @@ class Attempt:
             "format": dataset.format,
             "dataset_sha256": dataset.sha256,
             "folder": str(self._folder),
-            "production": None if production is None else str(production),
+            "rival": None if rival is None else {"version": rival[0], "folder": str(rival[1])},
             "checkpoint_seconds": self._settings.checkpoint_seconds,
             "device": self._settings.device if device == "auto" else device,
             "threads": self._settings.threads,
@@ -169,6 +174,8 @@ class Attempt:
                 if "type" not in message:
                     outcome = message
                     continue
+                if message["type"] != "epoch":
+                    log.info("%s: %s", self._id, message["message"])
                 reports.append(
                     Report(
                         message["type"],
@@ -178,7 +185,8 @@ class Attempt:
                     )
                 )
                 progress = message.get("progress", progress)
-            if time.monotonic() - logged > LOG_SECONDS and reports:
+            is_due = time.monotonic() - logged > LOG_SECONDS
+            if is_due and reports and reports[-1].type == "epoch":
                 logged = time.monotonic()
                 log.info("%s: %s", self._id, _one_line(reports[-1], progress))
             if self._report(reports, progress):
@@ -199,7 +207,7 @@ class Attempt:
                 self._runs.report(self._id, self._number, reports, progress)
             elif self._runs.is_lost(self._id, self._number):
                 raise LostJobError(self._id)
-        except SQLAlchemyError as error:
+        except (OperationalError, InterfaceError) as error:
             log.warning(
                 "%s goes on without the database, which does not answer: %s", self._id, error
             )
@@ -243,10 +251,11 @@ class _Lines:
 
 
 def _one_line(report: Report, progress: dict[str, Any] | None) -> str:
-    if progress is None or report.type != "epoch":
+    if progress is None:
         return report.message
-    share, left = 100 * progress["fraction"], progress["eta_seconds"]
-    return f"{report.message}, {share:.0f} % of {progress['epochs']} epochs, {left:.0f} s left"
+    left = progress["eta_seconds"]
+    share = f"{100 * progress['fraction']:.0f} % of {progress['epochs']} epochs"
+    return f"{report.message}, {share}" + ("" if left is None else f", {left:.0f} s left")
 
 
 def _failed(code: str, message: str, param: str | None = None) -> Outcome:

@@ -3,6 +3,7 @@ the light processes stay light."""
 
 from __future__ import annotations
 
+import importlib.metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,8 +25,31 @@ VersionNumber = Annotated[
     int | None, typer.Option("--version", help="A version; without it, production")
 ]
 Output = Annotated[
-    Path | None, typer.Option(help="Write CSV to this file; without it, a table is printed")
+    Path | None,
+    typer.Option(
+        dir_okay=False,
+        writable=True,
+        help="Write CSV to this file; without it a table is printed, or CSV into a pipe",
+    ),
 ]
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dropcast {importlib.metadata.version('dropcast')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_say_version, help="Only say which version"
+        ),
+    ] = False,
+) -> None:
+    del version
 
 
 @app.command()
@@ -86,10 +110,10 @@ def train(
     promote: Annotated[str, typer.Option(help="if_better, always or never")] = "if_better",
 ) -> None:
     """Train a model on a file; ends with a table of its metrics."""
-    from service import terminal  # noqa: PLC0415
+    from service.commands.train import train as run  # noqa: PLC0415
 
     hyperparameters: dict[str, Any] = {
-        "hidden": [int(width) for width in hidden.split(",") if width.strip()],
+        "hidden": _widths(hidden),
         "dropout": {"kind": dropout, "p": p},
         "epochs": epochs,
     }
@@ -101,7 +125,7 @@ def train(
         "seed": seed,
         "promote": promote,
     }
-    raise typer.Exit(terminal.train(_settings(), file, request))
+    raise typer.Exit(run(_settings(), file, request))
 
 
 @app.command()
@@ -109,9 +133,9 @@ def predict(
     name: ModelName, file: RowsFile, version: VersionNumber = None, output: Output = None
 ) -> None:
     """Predict the rows of a file, dropout off."""
-    from service import terminal  # noqa: PLC0415
+    from service.commands.ask import ask  # noqa: PLC0415
 
-    raise typer.Exit(terminal.predict(_settings(), name, file, version, output))
+    raise typer.Exit(ask(_settings(quiet=True), name, file, version, None, output))
 
 
 @app.command()
@@ -125,21 +149,31 @@ def uncertainty(
     output: Output = None,
 ) -> None:
     """Predict the rows of a file with their uncertainty, dropout on."""
-    from service import terminal  # noqa: PLC0415
+    from service.commands.ask import ask  # noqa: PLC0415
 
     options = {"n_samples": samples, "seed": seed, "coverage": coverage}
-    raise typer.Exit(terminal.uncertainty(_settings(), name, file, version, options, output))
+    raise typer.Exit(ask(_settings(quiet=True), name, file, version, options, output))
 
 
 @app.command()
 def models() -> None:
     """List models, their versions and aliases."""
-    from service import terminal  # noqa: PLC0415
+    from service.commands.models import list_models  # noqa: PLC0415
 
-    terminal.models(_settings())
+    list_models(_settings(quiet=True))
 
 
-def _settings(**given: Any) -> Any:
+def _widths(text: str) -> list[int]:
+    try:
+        return [int(width) for width in text.split(",") if width.strip()]
+    except ValueError:
+        message = f"whole numbers with commas between are due, as 256,256, not {text!r}"
+        raise typer.BadParameter(message, param_hint="'--hidden'") from None
+
+
+def _settings(*, quiet: bool = False, **given: Any) -> Any:
+    """What the environment and the options say; `quiet` commands log warnings only, unless
+    the environment names a level."""
     from pydantic import ValidationError  # noqa: PLC0415
 
     from service.settings import Settings, configure_logging  # noqa: PLC0415
@@ -151,7 +185,8 @@ def _settings(**given: Any) -> Any:
             name = f"DROPCAST_{str(fault['loc'][0]).upper()}"
             typer.echo(f"{name}: {fault['msg']} (it is {fault['input']!r})", err=True)
         raise typer.Exit(2) from None
-    configure_logging(settings.log_level)
+    is_chosen = "log_level" in settings.model_fields_set
+    configure_logging("warning" if quiet and not is_chosen else settings.log_level)
     return settings
 
 

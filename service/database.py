@@ -32,10 +32,22 @@ class UtcTime(sa.types.TypeDecorator[dt.datetime]):
         return value.replace(tzinfo=dt.UTC) if value and value.tzinfo is None else value
 
 
+class Text(sa.types.TypeDecorator[str]):
+    """Text without NUL, which PostgreSQL cannot hold: no row is found by one that has it."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        del dialect
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if value else value
+
+
 class Base(DeclarativeBase):
     """Maps the types of the classes below to columns."""
 
     type_annotation_map: ClassVar = {
+        str: Text,
         dt.datetime: UtcTime,
         dict[str, Any]: sa.JSON,
         list[Any]: sa.JSON,
@@ -158,10 +170,13 @@ class Database:
         self.engine = _connect(url)
         self._write = sessionmaker(self.engine, expire_on_commit=False)
         reading = self.engine.execution_options(reads_only=True)
+        if self.engine.dialect.name == "postgresql":
+            # All of its statements see one moment; on SQLite they do anyway.
+            reading = reading.execution_options(isolation_level="REPEATABLE READ")
         self._read = sessionmaker(reading, expire_on_commit=False)
 
     def read(self) -> AbstractContextManager[Session]:
-        """A transaction that only reads; on SQLite it waits for nobody."""
+        """A transaction that only reads, all of it as one moment saw it; it waits for nobody."""
         return self._read.begin()
 
     def write(self) -> AbstractContextManager[Session]:

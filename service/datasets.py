@@ -16,8 +16,10 @@ from sqlalchemy.orm import Session
 from models.ingest import Format, read_table
 from models.profile import profile
 from models.schema_inference import records
+from models.table import Schema
 from service.database import Database, Dataset, Job, now, take_turn
 from service.errors import ConflictError, InvalidError, NotFoundError
+from service.wording import near
 
 MEDIA_TYPES: dict[str, Format] = {
     "text/csv": "csv",
@@ -197,12 +199,21 @@ def _dataset_id(sha256: str, kind: Format) -> str:
     return f"ds_{hashlib.sha256(f'{kind} {sha256}'.encode()).hexdigest()[:20]}"
 
 
-def read_rows(path: Path, names: list[str]) -> list[dict[str, Any]]:
-    """The rows of a file of this machine, with those of the named columns that it has.
+def read_rows(path: Path, schema: Schema) -> list[dict[str, Any]]:
+    """The rows of a file of this machine that has all features of the schema as columns.
 
     Raises:
         DataError: the file is not readable as what its name says.
+        InvalidError: it lacks a column.
     """
     with path.open("rb") as file:
         kind = format_of("", path.name, file.read(64))
-    return records(read_table(path, kind), names)
+    table = read_table(path, kind)
+    names = [feature.name for feature in schema.features]
+    missing = [name for name in names if name not in table.column_names]
+    if missing:
+        known = table.column_names
+        hint = near(missing[0], set(known) - set(names)) or f" (columns: {', '.join(known[:20])})"
+        more = f"; {len(missing) - 1} more are missing" if len(missing) > 1 else ""
+        raise InvalidError(f"{path.name} has no column {missing[0]!r}{hint}{more}")
+    return records(table, schema)

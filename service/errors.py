@@ -11,7 +11,9 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import OperationalError
+from pydantic import BaseModel
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from models.errors import (
@@ -23,6 +25,7 @@ from models.errors import (
     NonFiniteError,
     NotStochasticError,
 )
+from service.wording import describe
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +66,18 @@ class InvalidError(ServiceError):
     """Well-formed, but wrong."""
 
 
-class OverloadedError(ServiceError):
-    """A queue is full; the same request may succeed later."""
+class UnavailableError(ServiceError):
+    """The same request may succeed later."""
 
     def __init__(self, detail: str, retry_after_seconds: int) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after_seconds)})
 
 
-class NotReadyError(ServiceError):
+class OverloadedError(UnavailableError):
+    """A queue is full."""
+
+
+class NotReadyError(UnavailableError):
     """The service is starting or draining."""
 
 
@@ -138,7 +145,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DropcastError, _on_known_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(OperationalError, _on_database_error)
+    for kind in (OperationalError, InterfaceError, PoolTimeoutError):
+        app.add_exception_handler(kind, _on_database_error)
 
 
 def _on_known_error(request: Request, error: Exception) -> Response:
@@ -147,13 +155,13 @@ def _on_known_error(request: Request, error: Exception) -> Response:
     if isinstance(error, EncodeError):
         errors = [
             {
-                "loc": ["instances", p.row] + ([] if p.feature is None else [p.feature]),
+                "loc": _place(request, p.row) + ([] if p.feature is None else [p.feature]),
                 "msg": p.message,
             }
             for p in error.problems
         ]
     elif isinstance(error, NonFiniteError):
-        errors = [{"loc": ["instances", row], "msg": str(error)} for row in error.rows[:100]]
+        errors = [{"loc": _place(request, row), "msg": str(error)} for row in error.rows[:100]]
     elif isinstance(error, DataError) and error.param:
         errors = [{"loc": [error.param], "msg": str(error)}]
     elif isinstance(error, CoverageError):
@@ -164,20 +172,20 @@ def _on_known_error(request: Request, error: Exception) -> Response:
     return problem(request, kind, str(error), errors=errors, headers=getattr(error, "headers", {}))
 
 
+def _place(request: Request, row: int) -> list[str | int]:
+    """Where a row stands in the body: one that was sent as `instance` has no number."""
+    is_alone = getattr(request.state, "has_one_instance", False)
+    return ["instance"] if is_alone else ["instances", row]
+
+
 def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     return _on_known_error(request, invalid(error.errors()))
 
 
-def invalid(faults: Sequence[Any]) -> InvalidError:
-    """The error that says what pydantic found, each fault with its place in the request."""
-    errors = [
-        {
-            "loc": [part for part in fault["loc"] if part != "body"],
-            "msg": fault["msg"].removeprefix("Value error, "),
-        }
-        for fault in faults[:100]
-    ]
+def invalid(faults: Sequence[Any], kind: type[BaseModel] | None = None) -> InvalidError:
+    """The error that says what pydantic found in a request, read as that type."""
+    errors = describe(faults, kind)
     place = ".".join(str(part) for part in errors[0]["loc"])
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     return InvalidError(f"{place or 'the body'}: {errors[0]['msg']}{more}", errors=errors)

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from service.database import Database, Job, now
 from service.job_rows import FINISHED, finish, get_job, record
+from service.promotion import Verdict
 from service.registry import Registry
 
 
@@ -43,10 +44,10 @@ class JobRuns:
         with self._database.read() as session:
             return get_job(session, job_id)
 
-    def in_state(self, status: str) -> list[tuple[str, int]]:
-        """Jobs of that status with their attempt, oldest first."""
+    def in_state(self, *statuses: str) -> list[tuple[str, int]]:
+        """Jobs of these statuses with their attempt, oldest first."""
         with self._database.read() as session:
-            query = sa.select(Job.id, Job.attempt).where(Job.status == status)
+            query = sa.select(Job.id, Job.attempt).where(Job.status.in_(statuses))
             rows = session.execute(query.order_by(Job.number))
             return [(job_id, attempt) for job_id, attempt in rows]
 
@@ -108,11 +109,10 @@ class JobRuns:
         job_id: str,
         attempt: int,
         card: Mapping[str, Any],
-        *,
-        promote: bool,
-        reason: str,
-    ) -> None:
-        """Makes the placed artifact a version and the job succeeded, both or neither.
+        verdict: Verdict,
+    ) -> dict[str, Any]:
+        """Makes the placed artifact a version and the job succeeded, both or neither, and gives
+        the job's result.
 
         Raises:
             LostJobError: the attempt does not run the job.
@@ -120,15 +120,22 @@ class JobRuns:
         with self._database.write() as session:
             job = self._running(session, job_id, attempt)
             assert job.version is not None
-            registry.add_version(session, job.request["model"], job.version, card, promote=promote)
+            model = job.request["model"]
+            promote, reason = verdict.promote, verdict.reason
+            present = registry.production(session, model)
+            if promote and verdict.is_comparison and present != verdict.rival:
+                promote = False
+                reason = f"production moved to version {present} while this one was compared"
+            registry.add_version(session, model, job.version, card, promote=promote)
             job.metrics = dict(card["metrics"])
             job.result = {
-                "model": job.request["model"],
+                "model": model,
                 "version": job.version,
                 "promoted": promote,
                 "promotion": reason,
             }
             finish(session, job, "succeeded", result=job.result)
+        return job.result
 
     def fail(self, job_id: str, attempt: int, error: Mapping[str, Any]) -> None:
         """Ends a running attempt with an error; nothing, if it does not run the job."""

@@ -7,7 +7,9 @@ row along.
 from __future__ import annotations
 
 import difflib
+import json
 import uuid
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -35,17 +37,16 @@ class Jobs:
             OverloadedError: too many jobs wait already.
         """
         body = request.model_dump(mode="json")
+        with self._database.read() as session:
+            known = _known(session, idempotency_key, body)
+            if known is not None:
+                return known
+            _check_dataset(session, request)
         with self._database.write() as session:
             take_turn(session, "training jobs")
-            if idempotency_key is not None:
-                query = sa.select(Job).where(Job.idempotency_key == idempotency_key)
-                known = session.scalar(query)
-                if known is not None:
-                    if known.request == body:
-                        return known
-                    raise ConflictError(
-                        f"the Idempotency-Key was used for job {known.id}, whose request differs"
-                    )
+            known = _known(session, idempotency_key, body)
+            if known is not None:
+                return known
             _check_dataset(session, request)
             waiting = sa.select(sa.func.count()).where(Job.status == "queued")
             if (session.scalar(waiting) or 0) >= self._most_queued:
@@ -148,6 +149,23 @@ class Jobs:
             job.finished_at = None
             record(session, job, "status", "queued again", attempt=job.attempt)
         return job
+
+
+def _known(session: Session, idempotency_key: str | None, body: dict[str, Any]) -> Job | None:
+    """The job that was submitted under that key."""
+    if idempotency_key is None:
+        return None
+    known = session.scalar(sa.select(Job).where(Job.idempotency_key == idempotency_key))
+    # As texts: to Python true and 1 are equal.
+    if known is not None and _text(known.request) != _text(body):
+        raise ConflictError(
+            f"the Idempotency-Key was used for job {known.id}, whose request differs"
+        )
+    return known
+
+
+def _text(request: dict[str, Any]) -> str:
+    return json.dumps(request, sort_keys=True)
 
 
 def _check_dataset(session: Session, request: TrainingJobRequest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -10,17 +11,34 @@ from pydantic.json_schema import models_json_schema
 
 from service import schemas
 
+# The README's row.
+_ROW = {
+    "cement": 540,
+    "blast_furnace_slag": 0,
+    "fly_ash": 0,
+    "water": 162,
+    "superplasticizer": 2.5,
+    "coarse_aggregate": 1040,
+    "fine_aggregate": 676,
+    "age": 28,
+}
+# What `/docs` fills in when a route is tried.
+EXAMPLES: Mapping[type[BaseModel], Mapping[str, Any]] = {
+    schemas.PredictRequest: {"instances": [_ROW]},
+    schemas.UncertaintyRequest: {"instances": [_ROW], "n_samples": 100, "seed": 0},
+    schemas.DropoutRequest: {"instance": _ROW, "seed": 0},
+    schemas.TrainingJobRequest: {
+        "model": "concrete",
+        "dataset": "ds_…",
+        "target": "compressive_strength",
+        "hyperparameters": {"dropout": {"kind": "bernoulli", "p": 0.1}},
+    },
+    schemas.AliasRequest: {"version": 1},
+}
+
 _REFERENCE = "#/components/schemas/{model}"
 # Named in `body` and `problems`, which FastAPI does not look into.
-_NAMED: tuple[type[BaseModel], ...] = (
-    schemas.PredictRequest,
-    schemas.UncertaintyRequest,
-    schemas.DropoutRequest,
-    schemas.TrainingJobRequest,
-    schemas.AliasRequest,
-    schemas.JobEventPage,
-    schemas.Problem,
-)
+_NAMED: tuple[type[BaseModel], ...] = (*EXAMPLES, schemas.JobEventPage, schemas.Problem)
 
 
 def reference(kind: type[BaseModel]) -> dict[str, str]:
@@ -30,7 +48,7 @@ def reference(kind: type[BaseModel]) -> dict[str, str]:
 
 def body(kind: type[BaseModel]) -> dict[str, Any]:
     """`openapi_extra` for a JSON body of that type."""
-    content = {"application/json": {"schema": reference(kind)}}
+    content = {"application/json": {"schema": reference(kind), "example": EXAMPLES[kind]}}
     return {"requestBody": {"required": True, "content": content}}
 
 

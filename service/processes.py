@@ -15,6 +15,8 @@ from typing import IO, NoReturn
 
 # A worker that has not shown itself for so long is not well.
 PULSE_SECONDS = 30.0
+# The exit code of a worker that finds another of its name at work.
+NAME_TAKEN = os.EX_TEMPFAIL
 
 
 def start_child(
@@ -44,8 +46,12 @@ def end_with_parent(on_line: Callable[[bytes], object] = lambda _: None) -> None
     process when the input closes."""
 
     def follow() -> None:
-        for line in sys.stdin.buffer:
-            on_line(line)
+        rest = b""
+        # Not through `sys.stdin`, whose lock a waiting thread would hold when the process ends.
+        while chunk := os.read(0, 1 << 16):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                on_line(line)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=follow, name="follow-parent", daemon=True).start()
@@ -62,9 +68,10 @@ def end(child: subprocess.Popen[bytes], grace_seconds: float) -> int:
     return child.wait()
 
 
-def try_lock(path: Path) -> IO[str] | None:
-    """An exclusive lock that lasts while the returned file is open; None if another process
-    has it."""
+def lock_name(home: Path, worker_id: str) -> IO[str] | None:
+    """The right to be the worker of that name, while the returned file is open; None if another
+    process has it."""
+    path = home / "workers" / f"{worker_id}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a")
     try:

@@ -8,13 +8,14 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from service.database import Alias, Database, Model, Version, now, take_turn
+from service.database import Alias, Database, Job, Model, Version, now, take_turn
 from service.errors import ConflictError, NotFoundError
+from service.wording import near
 
 PRODUCTION = "production"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -41,8 +42,8 @@ class Registry:
         publish the same version out of each other's way."""
         return self._folder / model / f"{version}-{sha256[:16]}"
 
-    def find_artifact(self, model: str, alias: str) -> Path | None:
-        """The artifact that an alias stands for, if it stands for one."""
+    def find_artifact(self, model: str, alias: str) -> tuple[int, Path] | None:
+        """The version that an alias stands for and its folder, if it stands for one."""
         with self._database.read() as session:
             query = sa.select(Version).join(
                 Alias, (Alias.model == Version.model) & (Alias.version == Version.version)
@@ -50,7 +51,7 @@ class Registry:
             found = session.scalar(query.where(Alias.model == model, Alias.alias == alias))
         if found is None:
             return None
-        return self.artifact_folder(model, found.version, found.artifact_sha256)
+        return found.version, self.artifact_folder(model, found.version, found.artifact_sha256)
 
     def snapshot(self) -> dict[str, Entry]:
         """All models that have a version, as one moment saw them."""
@@ -80,6 +81,11 @@ class Registry:
             page = [self._describe(session, model) for model in models[:limit]]
         return page, len(models) > limit
 
+    def no_model(self, model: str) -> NotFoundError:
+        """The error that says there is no such model: what is near, or on its way."""
+        with self._database.read() as session:
+            return _no_model(session, model)
+
     def describe(self, model: str) -> dict[str, Any]:
         """A model with its aliases and the cards of its versions, newest first.
 
@@ -89,8 +95,8 @@ class Registry:
         with self._database.read() as session:
             found = session.get(Model, model)
             described = self._describe(session, found) if found else None
-        if not described or not described["versions"]:
-            raise _no_model(model)
+            if not described or not described["versions"]:
+                raise _no_model(session, model)
         return described
 
     def card(self, model: str, version: str) -> dict[str, Any]:
@@ -102,8 +108,8 @@ class Registry:
         with self._database.read() as session:
             return dict(self._version(session, model, version).card)
 
-    def write_zip(self, model: str, version: str, path: Path) -> None:
-        """Writes a version's artifact as one zip file.
+    def write_zip(self, model: str, version: str, file: IO[bytes]) -> None:
+        """Writes a version's artifact into that file, as one zip.
 
         Raises:
             NotFoundError: it does not exist.
@@ -111,12 +117,12 @@ class Registry:
         with self._database.read() as session:
             found = self._version(session, model, version)
         folder = self.artifact_folder(model, found.version, found.artifact_sha256)
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-            for file in sorted(folder.iterdir()):
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for part in sorted(folder.iterdir()):
                 # A fixed date: the same artifact gives the same bytes.
-                info = zipfile.ZipInfo(file.name, date_time=(1980, 1, 1, 0, 0, 0))
+                info = zipfile.ZipInfo(part.name, date_time=(1980, 1, 1, 0, 0, 0))
                 info.external_attr = 0o644 << 16
-                with file.open("rb") as source, archive.open(info, "w") as entry:
+                with part.open("rb") as source, archive.open(info, "w") as entry:
                     shutil.copyfileobj(source, entry)
 
     def set_alias(self, model: str, alias: str, version: int) -> None:
@@ -168,6 +174,12 @@ class Registry:
         session.flush()
         return found.last_version
 
+    def production(self, session: Session, model: str) -> int | None:
+        """The version in production, which stays there until the caller's transaction ends."""
+        _take_turn(session, model)
+        found = session.get(Alias, (model, PRODUCTION))
+        return found.version if found else None
+
     def place_artifact(self, staged: Path, model: str, version: int, sha256: str) -> None:
         """Moves a whole artifact to its place; done already, it is left as it is."""
         folder = self.artifact_folder(model, version, sha256)
@@ -218,7 +230,7 @@ class Registry:
         query = sa.select(Version.version).where(Version.model == model)
         numbers = sorted(session.scalars(query))
         if not numbers:
-            raise _no_model(model)
+            raise _no_model(session, model)
         raise NotFoundError(f"{model} has no version {version!r} (it has {_listed(numbers)})")
 
 
@@ -234,8 +246,21 @@ def _point(session: Session, model: str, alias: str, version: int) -> None:
         found.version, found.updated_at = version, now()
 
 
-def _no_model(model: str) -> NotFoundError:
-    return NotFoundError(f"there is no model {model[:64]!r}")
+def _no_model(session: Session, model: str) -> NotFoundError:
+    job = _job_for(session, model) if _NAME.fullmatch(model) else None
+    if job is not None:
+        done = job.progress["fraction"] if job.progress else 0.0
+        state = "is queued" if job.status == "queued" else f"is running, {100 * done:.0f} % done"
+        return NotFoundError(f"there is no model {model!r} yet: training job {job.id} {state}")
+    names = list(session.scalars(sa.select(Version.model).distinct()))
+    return NotFoundError(f"there is no model {model[:64]!r}{near(model, names)}")
+
+
+def _job_for(session: Session, model: str) -> Job | None:
+    """The job under way that will publish a version of that model."""
+    query = sa.select(Job).where(Job.status.in_(("queued", "running")))
+    query = query.where(Job.request["model"].as_string() == model)
+    return session.scalar(query.order_by(Job.status.desc(), Job.number).limit(1))
 
 
 def _listed(numbers: list[int]) -> str:

@@ -14,12 +14,15 @@ from fastapi import FastAPI
 
 from service import examples
 from service.app import create_app
-from service.processes import end, start_child
+from service.job_rows import FINISHED
+from service.jobs import Jobs
+from service.processes import NAME_TAKEN, end, lock_name, start_child
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
 RESTART_SECONDS = 2.0
+LOOK_SECONDS = 1.0
 
 
 def run_service(settings: Settings, *, with_worker: bool) -> int:
@@ -33,7 +36,8 @@ def run_service(settings: Settings, *, with_worker: bool) -> int:
     # before it: nobody, so that the worker can be ended orderly, too.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    keeper = _WorkerKeeper() if with_worker else None
+    ending = threading.Event()
+    keeper = _WorkerKeeper(settings) if with_worker else None
     try:
         app = create_app(settings)
         app.state.database.migrate()
@@ -47,11 +51,32 @@ def run_service(settings: Settings, *, with_worker: bool) -> int:
         )
         address, port = listener.getsockname()[:2]
         log.info("Dropcast on http://%s:%d, its documentation at /docs", address, port)
+        threading.Thread(target=_tell_of_examples, args=(app.state.jobs, ending)).start()
         _Server(config, app).run(sockets=[listener])
     finally:
+        ending.set()
         if keeper is not None:
             keeper.close()
     return 0
+
+
+def _tell_of_examples(jobs: Jobs, ending: threading.Event) -> None:
+    """Says that the example models are being trained, if they are, and when they are ready."""
+    waiting, _ = jobs.page("queued", None, 100)
+    running, _ = jobs.page("running", None, 100)
+    ours = [job for job in waiting + running if job.request["metadata"].get("example")]
+    if not ours:
+        return
+    names = " and ".join(sorted(job.request["model"] for job in ours))
+    log.info("training the example models %s: about half a minute", names)
+    while any(job.status not in FINISHED for job in ours):
+        if ending.wait(LOOK_SECONDS):
+            return
+        ours = [jobs.get(job.id) for job in ours]
+    if all(job.status == "succeeded" for job in ours):
+        log.info("%s are ready: ask them as the README shows", names)
+    else:
+        log.error("%s: not both could be trained, GET /v1/training_jobs says why", names)
 
 
 class _Server(uvicorn.Server):
@@ -68,9 +93,10 @@ class _Server(uvicorn.Server):
 
 
 class _WorkerKeeper:
-    """Keeps one worker process running."""
+    """Keeps one worker process running, here or, of the same name, in another's care."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._closing = threading.Event()
         self._child = self._start()
         self._thread = threading.Thread(target=self._keep, name="keep-worker", daemon=True)
@@ -89,7 +115,18 @@ class _WorkerKeeper:
             code = self._child.wait()
             if self._closing.is_set():
                 return
-            log.error("the worker ended with code %d and is started again", code)
+            if code == NAME_TAKEN:
+                log.warning("another process has the worker of this home, which runs the jobs")
+                self._wait_for_name()
+            else:
+                log.error("the worker ended with code %d and is started again", code)
             if self._closing.wait(RESTART_SECONDS):
                 return
             self._child = self._start()
+
+    def _wait_for_name(self) -> None:
+        while not self._closing.wait(RESTART_SECONDS):
+            lock = lock_name(self._settings.home, self._settings.worker_id)
+            if lock is not None:
+                lock.close()
+                return

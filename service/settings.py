@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     device: Annotated[
         str,
         Field(
-            pattern=r"^(auto|cpu|cuda|cuda:\d+)$",
+            pattern=r"^(auto|cpu|cuda|cuda:(0|[1-9]\d{0,2}))$",
             description="`auto`, `cpu`, `cuda` or `cuda:N`: where requests are computed; a job "
             "may name its own",
         ),
@@ -56,12 +56,17 @@ class Settings(BaseSettings):
     max_dataset_bytes: Annotated[int, Field(ge=1024, description="Largest dataset")] = 2**30
     max_rows: Annotated[int, Field(ge=1, description="Most rows of one inference request")] = 10_000
     max_returned_samples: Annotated[
-        int, Field(ge=1, description="Most sample values in one answer: T · N · C")
+        int,
+        Field(ge=1, description="Most sample values in one answer: T · N · C, and masks shown"),
     ] = 1_000_000
     max_work: Annotated[
         int,
-        Field(ge=1, description="Most multiply-adds of one inference request: T · N · weights"),
-    ] = 10**13
+        Field(
+            ge=1,
+            description="Most work of one inference request, in multiply-adds: T · N · (weights "
+            "+ 1,000 + 25,000 · quantiles); the default is about a minute of one core",
+        ),
+    ] = 25 * 10**11
     max_waiting: Annotated[
         int, Field(ge=1, description="Requests that may wait for computation; more get 503")
     ] = 64

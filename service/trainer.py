@@ -17,6 +17,7 @@ import queue
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
@@ -32,6 +33,7 @@ from models.recipe import Prepared, Recipe, finish, prepare, proper_score
 from models.training import FitResult, fit
 from models.training_run import Epoch, TrainingOptions
 from service.processes import end_with_parent
+from service.promotion import Verdict
 from service.settings import configure_logging
 
 # Multiply-adds of one forward pass beyond which a second thread pays.
@@ -43,7 +45,7 @@ log = logging.getLogger(__name__)
 class Trainer:
     """One job's computation. `job` is the specification that the worker sends first:
     `id`, `request`, `file`, `format`, `dataset_sha256`, `folder`, `checkpoint_seconds`,
-    `device`, and `production`, the folder of the version to beat, or null."""
+    `device`, and `rival`, version and folder of the version to beat, or null."""
 
     def __init__(self, job: Mapping[str, Any], out: TextIO) -> None:
         self._job = job
@@ -89,10 +91,8 @@ class Trainer:
         staged = self._folder / "artifact"
         shutil.rmtree(staged, ignore_errors=True)
         sha256 = save_artifact(artifact, staged)
-        promote, reason = self._promotion(artifact, prepared)
-        self._say("log", f"{'promoted' if promote else 'not promoted'}: {reason}")
         card = artifact.card() | {"artifact_sha256": sha256}
-        return {"card": card, "promote": promote, "reason": reason}
+        return {"card": card, "verdict": asdict(self._verdict(artifact, prepared))}
 
     def _prepare(self) -> Prepared:
         if self._prepared is None:
@@ -126,30 +126,30 @@ class Trainer:
         work = training.batch_size * sum(a * b for a, b in pairwise(sizes))
         return 1 if work < PARALLEL_WORK else self._job["threads"] or available_threads()
 
-    def _promotion(self, artifact: Artifact, prepared: Prepared) -> tuple[bool, str]:
-        wish, production = self._job["request"]["promote"], self._job["production"]
+    def _verdict(self, artifact: Artifact, prepared: Prepared) -> Verdict:
+        """Whether this version should go into production, and why."""
+        wish, rival = self._job["request"]["promote"], self._job["rival"]
         if wish != "if_better":
-            return wish == "always", f"promote is {wish!r}"
-        if production is None:
-            return True, "there was no production version"
-        try:
-            rival = proper_score(load_artifact(production), prepared.held_out)
-        except ArtifactError as error:
-            return False, f"the production version cannot be loaded to compare with: {error}"
+            return Verdict(wish == "always", f"promote is {wish!r}")
         if rival is None:
-            return (
-                False,
-                "the production version does not fit these rows, so they cannot be compared",
-            )
+            return Verdict(True, "there was no production version", is_comparison=True)
+        try:
+            theirs = proper_score(load_artifact(rival["folder"]), prepared.held_out)
+        except ArtifactError as error:
+            reason = f"the production version cannot be loaded to compare with: {error}"
+            return Verdict(False, reason)
         own = proper_score(artifact, prepared.held_out)
-        assert own is not None
-        return own < rival, (
-            f"negative log-likelihood {own:.4f} against {rival:.4f} of the production version, on "
-            f"the same {prepared.held_out.num_rows} held-out rows"
+        if theirs is None or own is None:
+            return Verdict(
+                False, "the production version does not fit these rows, so they cannot be compared"
+            )
+        reason = (
+            f"negative log-likelihood {own:.4f} against {theirs:.4f} of version "
+            f"{rival['version']}, on the same {prepared.held_out.num_rows} held-out rows"
         )
+        return Verdict(own < theirs, reason, is_comparison=True, rival=rival["version"])
 
     def _report(self, epoch: Epoch, clock: _Clock) -> None:
-        left = (epoch.epochs - epoch.epoch) * clock.seconds_per_epoch()
         self._say(
             "epoch",
             f"epoch {epoch.epoch}: validation loss {epoch.validation_loss:.5g}",
@@ -164,7 +164,7 @@ class Trainer:
                 "epoch": epoch.epoch,
                 "epochs": epoch.epochs,
                 "fraction": epoch.epoch / epoch.epochs,
-                "eta_seconds": round(left, 1),
+                "eta_seconds": clock.seconds_left(epoch.epochs - epoch.epoch),
             },
         )
 
@@ -173,11 +173,12 @@ class Trainer:
 
 
 class _Clock:
-    """When the last checkpoint was, and how long an epoch takes."""
+    """When the last checkpoint was, and how long the epochs to come will take."""
 
     def __init__(self, checkpoint_seconds: float) -> None:
         self._interval = checkpoint_seconds
-        self._started = self._last = time.monotonic()
+        self._last = time.monotonic()
+        self._first_epoch = 0.0
         self._epochs = 0
 
     def is_due(self) -> bool:
@@ -186,9 +187,16 @@ class _Clock:
         self._last = time.monotonic()
         return True
 
-    def seconds_per_epoch(self) -> float:
+    def seconds_left(self, epochs: int) -> float | None:
+        """For so many more, told at each epoch's end; None until this run has done three. Its
+        first one does not count: it is slow, as everything is then done for the first time."""
         self._epochs += 1
-        return (time.monotonic() - self._started) / self._epochs
+        if self._epochs == 1:
+            self._first_epoch = time.monotonic()
+        if self._epochs < 3:
+            return None
+        average = (time.monotonic() - self._first_epoch) / (self._epochs - 1)
+        return round(epochs * average, 1)
 
 
 def _recipe(request: Mapping[str, Any], device: str) -> Recipe:

@@ -20,7 +20,7 @@ from service.attempt import Attempt
 from service.database import Database
 from service.datasets import Datasets
 from service.job_runs import JobRuns
-from service.processes import pulse_file, try_lock
+from service.processes import NAME_TAKEN, lock_name, pulse_file
 from service.registry import Registry
 from service.settings import Settings
 
@@ -55,12 +55,14 @@ class Worker:
         Raises:
             SystemExit: another process is the worker of this name.
         """
-        lock = try_lock(self._settings.home / "workers" / f"{self._settings.worker_id}.lock")
+        lock = lock_name(self._settings.home, self._settings.worker_id)
         if lock is None:
-            raise SystemExit(
-                f"a worker named {self._settings.worker_id} runs here already: stop it, or give "
-                "this one another DROPCAST_WORKER_ID"
+            log.error(
+                "a worker named %s runs here already: stop it, or give this one another "
+                "DROPCAST_WORKER_ID",
+                self._settings.worker_id,
             )
+            raise SystemExit(NAME_TAKEN)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stopping.set())
         self._database.migrate()
@@ -118,7 +120,7 @@ class Worker:
         if time.monotonic() - self._reconciled < RECONCILE_SECONDS:
             return
         self._reconciled = time.monotonic()
-        for job_id, attempt in self._runs.in_state("running"):
+        for job_id, attempt in self._runs.in_state("queued", "running"):
             status = DBOS.get_workflow_status(_workflow_id(job_id, attempt))
             if status is not None and status.status in BROKEN:
                 log.error("workflow of %s ended as %s: %s", job_id, status.status, status.error)
@@ -148,6 +150,7 @@ class Worker:
                     return
                 if "lost" in outcome:
                     self._runs.end_cancelled(job_id, number)
+                    log.info("%s: attempt %d stopped, the job was cancelled", job_id, number)
                     return
         finally:
             self._attempts.discard(attempt)

@@ -57,19 +57,23 @@ async def create_dataset(
     media_type = request.headers.get("content-type", "")
     if media_type.lower().startswith("multipart/"):
         limited = Request(request.scope, _limited(request, settings.max_dataset_bytes))
-        # Its parts are on disk until the block ends, not in memory.
-        async with limited.form(max_files=1, max_fields=10) as form:
+        form = await _form_of(limited)
+        try:
             file = _file_of(form)
             file_name = file.filename or ""
             dataset, is_new = await datasets.receive(
                 _chunks_of(file),
-                name or file_name or "dataset",
+                name or _printable(file_name) or "dataset",
                 file.content_type or "",
                 file_name,
             )
+        finally:
+            await form.close()
     else:
         chunks = body_chunks(request, settings.max_dataset_bytes)
-        dataset, is_new = await datasets.receive(chunks, name or "dataset", media_type, name or "")
+        dataset, is_new = await datasets.receive(
+            chunks, _printable(name or "") or "dataset", media_type, name or ""
+        )
     status = 201 if is_new else 200
     location = {"Location": f"/v1/datasets/{dataset.id}"}
     return JsonResponse(_wire(dataset), status, location)
@@ -94,6 +98,19 @@ def delete_dataset(datasets: DatasetsOf, dataset: str) -> Response:
     """Removes a dataset, unless a job that waits or runs needs it."""
     datasets.delete(dataset)
     return Response(status_code=204)
+
+
+async def _form_of(request: Request) -> FormData:
+    """The parts of a multipart body, which are on disk and not in memory until it is closed."""
+    try:
+        return await request.form(max_files=1, max_fields=10)
+    except (LookupError, UnicodeError):
+        message = "the charset of the multipart body does not fit its bytes"
+        raise InvalidError(message) from None
+
+
+def _printable(name: str) -> str:
+    return "".join(c for c in name if c.isprintable())[:200]
 
 
 def _file_of(form: FormData) -> UploadFile:

@@ -29,7 +29,7 @@ async def live() -> JsonResponse:
 def ready(request: Request, registry: RegistryOf) -> JsonResponse:
     """The service can serve: it has started, is not draining, and reaches its database."""
     if not request.app.state.is_ready:
-        raise NotReadyError("the service is starting, or about to stop")
+        raise NotReadyError("the service is starting, or about to stop", retry_after_seconds=1)
     # A database that does not answer is a 503 of its own.
     registry.snapshot()
     return JsonResponse({"ready": True})

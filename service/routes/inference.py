@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from service.envelope import read_json
+from service.errors import NotFoundError
 from service.inference import Address, Inference
 from service.openapi import body, problems
 from service.routes.wiring import InferenceOf, JsonResponse, SettingsOf
@@ -21,8 +23,11 @@ from service.schemas import (
     parse,
 )
 from service.settings import Settings
+from service.wording import near
 
 router = APIRouter(tags=["inference"])
+
+VERSION, ALIAS = "/versions/{version}", "/labels/{alias}"
 
 Answer = Callable[[Request, Settings, Inference, Address], Awaitable[JsonResponse]]
 
@@ -48,6 +53,7 @@ async def dropout(
 ) -> JsonResponse:
     """What dropout does to one row, layer by layer, in eval mode and in the first sample."""
     wanted = parse(DropoutRequest, await read_json(request, settings.max_body_bytes))
+    request.state.has_one_instance = wanted.instance is not None
     return JsonResponse(await inference.dropout(address, wanted))
 
 
@@ -71,8 +77,8 @@ def _add(verb: str, answer: Answer, kind: type[BaseModel], response: type[BaseMo
 
     for endpoint, middle, of in (
         (for_production, "", "production"),
-        (for_version, "/versions/{version}", "a version"),
-        (for_alias, "/labels/{alias}", "an alias"),
+        (for_version, VERSION, "a version"),
+        (for_alias, ALIAS, "an alias"),
     ):
         router.add_api_route(
             f"/v1/models/{{model}}{middle}:{verb}",
@@ -93,3 +99,21 @@ def _add(verb: str, answer: Answer, kind: type[BaseModel], response: type[BaseMo
 _add("predict", predict, PredictRequest, PredictResponse)
 _add("uncertainty", uncertainty, UncertaintyRequest, UncertaintyResponse)
 _add("dropout", dropout, DropoutRequest, DropoutResponse)
+
+
+async def unknown_verb(verb: str) -> NoReturn:
+    """Says which verbs there are."""
+    verbs = ("predict", "uncertainty", "dropout")
+    message = f"there is no verb {verb[:64]!r} (the verbs are {', '.join(verbs)})"
+    raise NotFoundError(message + near(verb, verbs))
+
+
+# After the others: what none of them took.
+for _middle in ("", VERSION, ALIAS):
+    router.add_api_route(
+        f"/v1/models/{{model}}{_middle}:{{verb}}",
+        unknown_verb,
+        methods=["POST"],
+        include_in_schema=False,
+        response_model=None,
+    )

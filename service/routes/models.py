@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import IO
 
 from fastapi import APIRouter, Request, Response
-from starlette.background import BackgroundTask
-from starlette.responses import FileResponse
+from starlette.responses import StreamingResponse
 
 from service.envelope import read_json
+from service.inference import Address
 from service.openapi import body, problems
 from service.routes.wiring import (
     After,
@@ -30,6 +32,8 @@ from service.schemas import (
 )
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
+
+CHUNK_BYTES = 2**20
 
 
 @router.get("", responses={200: {"model": Page[Model]}, **problems(404, 422)})
@@ -53,27 +57,35 @@ def get_version(registry: RegistryOf, model: str, version: str) -> JsonResponse:
 
 @router.get(
     "/{model}/versions/{version}/artifact",
-    response_class=FileResponse,
+    response_class=StreamingResponse,
     responses={
-        200: {"content": {"application/zip": {}}, "description": "The artifact as one zip"},
+        200: {
+            "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+            "description": "The artifact as one zip",
+        },
         **problems(404),
     },
 )
 def get_artifact(registry: RegistryOf, model: str, version: str) -> Response:
     """The artifact as one .zip, which `models.load_artifact` reads."""
-    with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
-        path = Path(file.name)
-    try:
-        registry.write_zip(model, version, path)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return FileResponse(
-        path,
-        media_type="application/zip",
-        filename=f"{model}-{version}.zip",
-        background=BackgroundTask(path.unlink, missing_ok=True),
-    )
+    with ExitStack() as stack:
+        # It has no name, so nothing of it stays however this ends.
+        file = stack.enter_context(tempfile.TemporaryFile())
+        registry.write_zip(model, version, file)
+        stack.pop_all()
+    headers = {
+        "Content-Length": str(file.tell()),
+        "Content-Disposition": f'attachment; filename="{model}-{version}.zip"',
+    }
+    return StreamingResponse(_chunks(file), media_type="application/zip", headers=headers)
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    """The whole file; it is closed afterwards."""
+    with file:
+        file.seek(0)
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
 
 
 @router.put(
@@ -91,6 +103,8 @@ async def put_alias(
 ) -> JsonResponse:
     """Points an alias to a version: promote, or roll back, without a failed request."""
     wanted = parse(AliasRequest, await read_json(request, settings.max_body_bytes))
+    # Loaded before any request is led there; a damaged one never becomes production.
+    await inference.find(Address(model, version=str(wanted.version)))
     await asyncio.to_thread(registry.set_alias, model, alias, wanted.version)
     await inference.refresh()
     return JsonResponse({"model": model, "alias": alias, "version": wanted.version})

@@ -115,7 +115,9 @@ async def get_events(
     feed: FeedOf,
     inference: InferenceOf,
     job: str,
-    after: Annotated[int | None, Query(ge=0, description="Last id of the page before")] = None,
+    after: Annotated[
+        int | None, Query(ge=0, lt=2**31, description="Last id of the page before")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     order: Annotated[
         Literal["desc", "asc"], Query(description="Newest first, or oldest first")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Query, Request
+from starlette.responses import JSONResponse
 
 from service.datasets import Datasets
 from service.feed import Feed
@@ -15,10 +16,8 @@ from service.registry import Registry
 from service.settings import Settings
 
 
-class JsonResponse(Response):
+class JsonResponse(JSONResponse):
     """JSON as orjson writes it; times in UTC with a Z."""
-
-    media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
         return orjson.dumps(content, option=orjson.OPT_UTC_Z)

@@ -70,7 +70,11 @@ class Prediction(BaseModel):
     label: str | None = None
     probabilities: dict[str, float] | None = None
     flags: Annotated[
-        list[str] | None, Field(description="`unknown_category:NAME`, `out_of_range:NAME`")
+        list[str] | None,
+        Field(
+            description="Of the row's features: `unknown_category:NAME`, `out_of_range:NAME`, "
+            "`missing:NAME` (imputed)"
+        ),
     ] = None
 
 

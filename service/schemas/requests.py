@@ -18,7 +18,6 @@ Name = Annotated[
     ),
 ]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Probability = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 
 
 class Request(BaseModel):
@@ -36,4 +35,4 @@ def parse(kind: type[T], body: Any) -> T:
     try:
         return TypeAdapter(kind).validate_python(body)
     except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_input=False)) from None
+        raise invalid(error.errors(include_url=False, include_input=False), kind) from None

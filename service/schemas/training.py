@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -18,11 +19,15 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from service.schemas.answers import Page
-from service.schemas.requests import Name, Probability, Request, Seed
+from service.schemas.requests import Name, Request, Seed
 
 Width = Annotated[int, Field(ge=1, le=8192)]
 # 400 MB of them, and training needs six times as much.
 MOST_WEIGHTS = 100_000_000
+# Below it a hundred samples would hardly drop a unit.
+LEAST_P = 1e-4
+# Its logit is learned in 32 bits.
+MOST_CONCRETE_P = 0.999
 
 
 def _fault(loc: tuple[str, ...], message: str) -> ValidationError:
@@ -32,47 +37,98 @@ def _fault(loc: tuple[str, ...], message: str) -> ValidationError:
     return ValidationError.from_exception_data("Request", [details])
 
 
+def _probability(value: Any) -> float:
+    if type(value) not in (int, float) or not (value == 0 or LEAST_P <= value < 1):
+        raise ValueError(f"0, or a number from {LEAST_P} to less than 1 is due")
+    return float(value)
+
+
 def _probabilities(value: Any) -> float | list[float]:
     """One check for both forms, so that a fault is at `p` and not at a form of it."""
-    for p in value if isinstance(value, list) else [value]:
-        if type(p) not in (int, float) or not 0 <= p < 1:
-            raise ValueError("a number from 0 to less than 1 is due, or a list of them")
-    checked: float | list[float] = value
-    return checked
+    return [_probability(p) for p in value] if isinstance(value, list) else _probability(value)
 
 
-_PROBABILITY_SCHEMA = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
+_P_SCHEMA = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
+_EACH_P_SCHEMA = {"anyOf": [_P_SCHEMA, {"type": "array", "items": _P_SCHEMA}]}
 
 
 class DropoutChoice(Request):
-    """`p` is the probability of being dropped: one for all hidden layers, or one for each."""
+    """Dropout of the network, and how likely it is."""
 
-    kind: Literal["bernoulli", "gaussian", "concrete", "dropconnect"] = "bernoulli"
+    kind: Annotated[
+        Literal["bernoulli", "gaussian", "concrete", "dropconnect"],
+        Field(description="`concrete` learns p, from the one given here"),
+    ] = "bernoulli"
     p: Annotated[
         float | list[float],
         PlainValidator(_probabilities),
-        WithJsonSchema(
-            {"anyOf": [_PROBABILITY_SCHEMA, {"type": "array", "items": _PROBABILITY_SCHEMA}]}
+        WithJsonSchema(_EACH_P_SCHEMA),
+        Field(
+            description="Probability that a unit is dropped: one for all hidden layers, or a "
+            "list with one for each"
         ),
     ] = 0.1
-    input_p: Probability = 0.0
+    input_p: Annotated[
+        float,
+        PlainValidator(_probability),
+        WithJsonSchema(_P_SCHEMA),
+        Field(description="The same for the inputs"),
+    ] = 0.0
+
+    @model_validator(mode="after")
+    def _can_be_learned(self) -> DropoutChoice:
+        every = self.p if isinstance(self.p, list) else [self.p]
+        for place, values in (("p", every), ("input_p", [self.input_p])):
+            if self.kind == "concrete" and max(values) > MOST_CONCRETE_P:
+                message = f"concrete dropout learns from a p of at most {MOST_CONCRETE_P}"
+                raise _fault((place,), message)
+        return self
 
 
 class Hyperparameters(Request):
-    """Null lets the service choose. The defaults do well on ordinary tabular data."""
+    """The defaults do well on ordinary tabular data."""
 
-    hidden: Annotated[list[Width], Field(min_length=1, max_length=16)] = [256, 256]
+    hidden: Annotated[
+        list[Width],
+        Field(min_length=1, max_length=16, description="Units of each hidden layer"),
+    ] = [256, 256]
     activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
     dropout: DropoutChoice = DropoutChoice()
-    epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    learning_rate: Annotated[float, Field(gt=0, le=10)] = 3e-3
-    weight_decay: Annotated[float, Field(ge=0, le=10)] = 1e-2
-    schedule: Literal["cosine", "plateau"] = "cosine"
-    max_norm: Annotated[float, Field(gt=0)] | None = None
-    gradient_clip: Annotated[float, Field(gt=0)] | None = 5.0
-    early_stopping_patience: Annotated[int, Field(ge=1)] = 50
-    class_weights: Literal["balanced"] | None = None
+    epochs: Annotated[
+        Annotated[int, Field(ge=1, le=100_000)] | None,
+        Field(description="Most passes over the training rows; null chooses by their number"),
+    ] = None
+    batch_size: Annotated[
+        Annotated[int, Field(ge=1, le=1_000_000)] | None,
+        Field(description="Rows of one step; null chooses by the number of training rows"),
+    ] = None
+    learning_rate: Annotated[float, Field(gt=0, le=10, description="Of AdamW, at its peak")] = 3e-3
+    weight_decay: Annotated[float, Field(ge=0, le=10, description="Of AdamW, decoupled")] = 1e-2
+    schedule: Annotated[
+        Literal["cosine", "plateau"],
+        Field(description="How the learning rate falls: along a cosine, or when nothing improves"),
+    ] = "cosine"
+    max_norm: Annotated[
+        Annotated[float, Field(gt=0)] | None,
+        Field(description="Largest norm of the weights into one unit; null sets none"),
+    ] = None
+    gradient_clip: Annotated[
+        Annotated[float, Field(gt=0)] | None,
+        Field(description="Largest norm of a step's gradient; null sets none"),
+    ] = 5.0
+    early_stopping_patience: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100_000,
+            description="Epochs without a better validation loss before training stops; as many "
+            "as `epochs` never stops early",
+        ),
+    ] = 50
+    class_weights: Annotated[
+        Literal["balanced"] | None,
+        Field(description="`balanced` weighs rare classes up; null counts rows alike"),
+    ] = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Hyperparameters:
@@ -86,22 +142,63 @@ class Hyperparameters(Request):
         return self
 
 
+def _note(value: Any) -> Any:
+    """One check for all forms, so that a fault is at the key and not at a form."""
+    if isinstance(value, str):
+        fits = len(value) <= 500
+    elif isinstance(value, float):
+        fits = math.isfinite(value)
+    else:
+        fits = value is None or (isinstance(value, int) and -(2**63) <= value < 2**63)
+    if not fits:
+        raise ValueError(
+            "a text of at most 500 characters, a finite number, a boolean or null is due"
+        )
+    return value
+
+
+_NOTE_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
+Note = Annotated[Any, PlainValidator(_note), WithJsonSchema(_NOTE_SCHEMA)]
+Key = Annotated[str, Field(min_length=1, max_length=64)]
+
+
 class TrainingJobRequest(Request):
     """Body of `POST /v1/training_jobs`. Fractions are of the rows whose target is known."""
 
     model: Name
-    dataset: str
-    target: Annotated[str, Field(min_length=1)]
-    task: Literal["auto", "regression", "classification"] = "auto"
+    dataset: Annotated[str, Field(max_length=100, description="Id of an uploaded dataset")]
+    target: Annotated[str, Field(min_length=1, max_length=200, description="The column to predict")]
+    task: Annotated[
+        Literal["auto", "regression", "classification"],
+        Field(
+            description="`auto` is regression for a column of numbers with more than two "
+            "different values, else classification"
+        ),
+    ] = "auto"
     hyperparameters: Hyperparameters = Hyperparameters()
-    validation_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.1
-    calibration_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.15
-    seed: Seed = 0
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$")] = "auto"
-    promote: Literal["if_better", "always", "never"] = "if_better"
+    validation_fraction: Annotated[
+        float, Field(gt=0, le=0.5, description="For early stopping, and for the noise level")
+    ] = 0.1
+    calibration_fraction: Annotated[
+        float, Field(gt=0, le=0.5, description="For intervals, prediction sets and metrics")
+    ] = 0.15
+    seed: Annotated[Seed, Field(description="Of splits, first weights and batches")] = 0
+    device: Annotated[
+        str,
+        Field(
+            pattern=r"^(auto|cpu|cuda|cuda:(0|[1-9]\d{0,2}))$",
+            description="`auto`, `cpu`, `cuda` or `cuda:N`; `auto` is what the service uses",
+        ),
+    ] = "auto"
+    promote: Annotated[
+        Literal["if_better", "always", "never"],
+        Field(
+            description="When the new version becomes `production`: if it scores better than "
+            "the present one on the same held-out rows, or if there is none; always; never"
+        ),
+    ] = "if_better"
     metadata: Annotated[
-        dict[str, Annotated[str, Field(max_length=500)] | int | float | bool | None],
-        Field(max_length=16, description="Yours to set; kept with the job"),
+        dict[Key, Note], Field(max_length=16, description="Yours to set; kept with the job")
     ] = {}
 
 

@@ -1,6 +1,7 @@
 """The same service on PostgreSQL, a real one from the `pgserver` package."""
 
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 
 from service.database import Database
 from service.datasets import Datasets
+from service.errors import NotFoundError
 from service.jobs import Jobs
 from service.registry import Registry
 from service.schemas import TrainingJobRequest
@@ -47,14 +49,15 @@ def test_train_ask_restart_ask_again(
 @pytest.fixture
 def ascii_database(database_url: str) -> Iterator[Database]:
     """A database without an encoding, as a server set up in the C locale has them."""
+    name = f"ascii_{uuid.uuid4().hex}"
     server = sa.create_engine(
         Settings(database_url=database_url).database, isolation_level="AUTOCOMMIT"
     )
     with server.connect() as connection:
-        statement = "CREATE DATABASE races ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0"
+        statement = f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0"
         connection.execute(sa.text(statement))
     address = (
-        sa.engine.make_url(database_url).set(database="races").render_as_string(hide_password=False)
+        sa.engine.make_url(database_url).set(database=name).render_as_string(hide_password=False)
     )
     database = Database(Settings(database_url=address).database)
     database.migrate()
@@ -88,3 +91,14 @@ def test_what_two_do_at_once_is_done_once(ascii_database: Database, tmp_path: Pa
         assert len(set(submitted)) == 1
         jobs.cancel(submitted[0])
         assert sorted(at_once(lambda _, i=i: reserve(f"m{i}"))) == [1, 2, 3, 4]
+
+
+def test_names_that_postgresql_cannot_hold_are_not_found(
+    ascii_database: Database, tmp_path: Path
+) -> None:
+    with pytest.raises(NotFoundError):
+        Datasets(ascii_database, tmp_path).get("ds_\0")
+    with pytest.raises(NotFoundError):
+        Jobs(ascii_database, most_queued=3).get("\0")
+    with pytest.raises(NotFoundError):
+        Registry(ascii_database, tmp_path).describe("m\0")

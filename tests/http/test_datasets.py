@@ -109,3 +109,14 @@ async def test_nothing_is_left_of_a_refused_upload(client: httpx.AsyncClient, ho
     assert (await upload(client, b"a,b\n1,2\n3\n")).status_code == 422
     assert (await upload(client, b"")).status_code == 422
     assert not list((home / "datasets").iterdir())
+
+
+async def test_a_charset_that_does_not_fit_is_refused(client: httpx.AsyncClient) -> None:
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
+        b"a,b\n1,2\n\r\n--x--\r\n"
+    )
+    headers = {"content-type": "multipart/form-data; boundary=x; charset=undefined"}
+    response = await client.post("/v1/datasets", content=body, headers=headers)
+    assert response.status_code == 422
+    assert "charset" in response.json()["detail"]

@@ -1,5 +1,7 @@
 """`:dropout`: every number of the picture follows from the layer before it."""
 
+from collections.abc import Callable
+
 import httpx
 import numpy as np
 import pytest
@@ -111,3 +113,14 @@ async def test_every_address(client: httpx.AsyncClient, path: str) -> None:
 async def test_flags(client: httpx.AsyncClient) -> None:
     body = await look(client, "strength", STRENGTH_ROW | {"age": 999})
     assert body["flags"] == ["out_of_range:age"]
+
+
+async def test_a_picture_too_large_to_send_is_refused(serve: Callable) -> None:
+    """The masks of dropconnect have 192 + 768 + 48 values."""
+    client = (await serve(max_returned_samples=1050)).client
+    await look(client, "strength", STRENGTH_ROW, n_samples=900)
+    await look(client, "dropconnect", STRENGTH_ROW, n_samples=10)
+    path = "/v1/models/dropconnect:dropout"
+    response = await client.post(path, json={"instance": STRENGTH_ROW, "n_samples": 50})
+    assert response.status_code == 422
+    assert "1008 mask values" in response.json()["detail"]

@@ -2,14 +2,25 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from models import load_artifact
-from service.schemas import Card, Model, Page
+from service import loading
+from service.database import Database, now
+from service.database import Model as ModelRow
+from service.datasets import Datasets
+from service.job_runs import JobRuns
+from service.jobs import Jobs
+from service.registry import Entry, Registry
+from service.schemas import Card, Model, Page, TrainingJobRequest
+from service.settings import Settings
 from tests.http.conftest import STRENGTH_ROW
 
 pytestmark = pytest.mark.anyio
@@ -65,6 +76,24 @@ async def test_the_artifact_is_the_version(client: httpx.AsyncClient, tmp_path: 
     again = await client.get("/v1/models/strength/versions/1/artifact")
     assert hashlib.sha256(again.content).digest() == hashlib.sha256(response.content).digest()
     assert 'filename="strength-1.zip"' in response.headers["content-disposition"]
+
+
+@pytest.mark.parametrize("asked", ["bytes=abc", "bytes=99999999-", "bytes=0-9"])
+async def test_the_artifact_comes_whole_whatever_range_is_asked_and_leaves_no_file(
+    client: httpx.AsyncClient, asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = "/v1/models/strength/versions/1/artifact"
+    whole = await client.get(path)
+    assert int(whole.headers["content-length"]) == len(whole.content)
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    response = await client.get(path, headers={"Range": asked})
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/zip"
+    assert response.content == whole.content
+    assert (await client.get(path.replace("1", "9"))).status_code == 404
+    assert list(folder.iterdir()) == []
 
 
 async def test_an_alias_moves_and_rolls_back(client: httpx.AsyncClient) -> None:
@@ -136,3 +165,138 @@ async def test_a_version_that_is_damaged_on_disk_is_not_served(
     assert response.status_code == 500
     assert str(home) not in response.text
     assert await version_served(client) == 2
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The artifacts that are read from now on; the service looks only when told to."""
+    read: list[str] = []
+
+    def counted(folder: Path):
+        read.append(f"{folder.parent.name} {folder.name.split('-')[0]}")
+        return load_artifact(folder)
+
+    monkeypatch.setattr(loading, "load_artifact", counted)
+    monkeypatch.setattr("service.app.REFRESH_SECONDS", 3600)
+    return read
+
+
+async def test_more_models_than_fit_are_loaded_when_they_are_asked_for(
+    serve: Callable, loads: list[str]
+) -> None:
+    app = await serve(max_loaded_versions=2)
+    assert len(loads) == 2
+    for _ in range(3):
+        await app.app.state.inference.refresh()
+    assert len(loads) == 2
+    for model in ("plain", "gaussian", "concrete", "strength"):
+        assert await version_served(app.client, model) == (2 if model == "strength" else 1)
+
+
+async def test_a_version_that_cannot_be_loaded_does_not_take_over(
+    serve: Callable, loads: list[str], home: Path
+) -> None:
+    """The one before it goes on; the new one is tried again only when it is asked for."""
+    app = await serve()
+    (folder,) = (home / "models" / "strength").glob("1-*")
+    weights = folder / "weights.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + b"\0")
+    put = await app.client.put("/v1/models/strength/aliases/production", json={"version": 1})
+    assert put.status_code == 500
+    model = (await app.client.get("/v1/models/strength")).json()
+    assert model["aliases"]["production"] == 2
+    # A process that could read it may have promoted it.
+    app.app.state.registry.set_alias("strength", "production", 1)
+    for _ in range(3):
+        await app.app.state.inference.refresh()
+        assert await version_served(app.client) == 2
+    assert loads.count("strength 1") == 1
+    by_number = "/v1/models/strength/versions/1:predict"
+    response = await app.client.post(by_number, json={"instances": [STRENGTH_ROW]})
+    assert response.status_code == 500
+    assert response.json()["type"].endswith("artifact")
+    assert loads.count("strength 1") == 2
+    weights.write_bytes(whole)
+    assert await version_served(app.client, "strength/versions/1") == 1
+    await app.app.state.inference.refresh()
+    assert await version_served(app.client) == 1
+
+
+async def test_a_slow_look_does_not_undo_a_later_one(
+    serve: Callable, loads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = await serve()
+    inference, registry = app.app.state.inference, app.app.state.registry
+    assert await version_served(app.client, "strength/versions/1") == 1
+    snapshot, has_looked, go_on = Registry.snapshot, threading.Event(), threading.Event()
+
+    def slow_at_first(self: Registry) -> dict[str, Entry]:
+        seen = snapshot(self)
+        if not has_looked.is_set():
+            has_looked.set()
+            go_on.wait(0.5)
+        return seen
+
+    monkeypatch.setattr(Registry, "snapshot", slow_at_first)
+    older = asyncio.create_task(inference.refresh())
+    await asyncio.to_thread(has_looked.wait)
+    registry.set_alias("strength", "production", 1)
+    later = asyncio.create_task(inference.refresh())
+    later.add_done_callback(lambda _: go_on.set())
+    await asyncio.gather(older, later)
+    assert await version_served(app.client) == 1
+
+
+async def test_a_model_in_training_says_how_far_it_is(serve: Callable) -> None:
+    app = await serve()
+    uploaded = await app.client.post("/v1/datasets", content=b"a,y\n1,2\n3,4\n")
+    request = {"model": "fresh", "dataset": uploaded.json()["id"], "target": "y"}
+    job = (await app.client.post("/v1/training_jobs", json=request)).json()["id"]
+
+    async def told() -> str:
+        asked = await app.client.post("/v1/models/fresh:predict", json={"instances": [{}]})
+        got = await app.client.get("/v1/models/fresh")
+        assert (asked.status_code, got.status_code) == (404, 404)
+        assert asked.json()["detail"] == got.json()["detail"]
+        return asked.json()["detail"]
+
+    assert await told() == f"there is no model 'fresh' yet: training job {job} is queued"
+    runs = JobRuns(app.app.state.database)
+    runs.begin(job, 1, "w")
+    runs.report(job, 1, [], {"epoch": 21, "epochs": 50, "fraction": 0.42, "eta_seconds": 1.0})
+    assert (
+        await told() == f"there is no model 'fresh' yet: training job {job} is running, 42 % done"
+    )
+    runs.fail(job, 1, {"code": "x", "message": "x", "param": None})
+    assert await told() == "there is no model 'fresh'"
+
+
+@pytest.fixture
+def postgresql(tmp_path: Path) -> Iterator[Database]:
+    pgserver = pytest.importorskip("pgserver", reason="the package pgserver is not installed")
+    server = pgserver.get_server(tmp_path / "postgresql")
+    database = Database(Settings(database_url=server.get_uri()).database)
+    database.migrate()
+    yield database
+    database.close()
+    server.cleanup()
+
+
+def test_on_postgresql_a_read_sees_one_moment(postgresql: Database, tmp_path: Path) -> None:
+    count = sa.select(sa.func.count()).select_from(ModelRow)
+    with postgresql.read() as reading:
+        assert reading.scalar(count) == 0
+        with postgresql.write() as writing:
+            writing.add(ModelRow(name="m", last_version=0, created_at=now()))
+        assert reading.scalar(count) == 0
+    with postgresql.read() as reading:
+        assert reading.scalar(count) == 1
+    registry = Registry(postgresql, tmp_path)
+    assert str(registry.no_model("m")) == "there is no model 'm'"
+    (tmp_path / "t.csv").write_text("a,y\n1,2\n3,4\n")
+    dataset = Datasets(postgresql, tmp_path).add_file(tmp_path / "t.csv", "t").id
+    request = TrainingJobRequest(model="m", dataset=dataset, target="y")
+    job = Jobs(postgresql, most_queued=1).submit(request)
+    assert str(registry.no_model("m")).endswith(f"yet: training job {job.id} is queued")
+    assert str(registry.no_model("a\0b")) == "there is no model 'a\\x00b'"

@@ -1,9 +1,14 @@
 """The document behind `/docs`: whole, true, and with no network."""
 
 import re
+from collections.abc import Iterator
 
 import httpx
 import pytest
+
+from service import schemas
+from service.openapi import EXAMPLES
+from service.schemas import parse
 
 pytestmark = pytest.mark.anyio
 
@@ -53,3 +58,38 @@ async def test_docs_need_no_network(client: httpx.AsyncClient) -> None:
         assert (await client.get(address)).status_code == 200
     assert "http://" not in page
     assert "https://" not in page
+
+
+def objects(value: object) -> Iterator[dict]:
+    """All objects in a JSON value."""
+    if isinstance(value, dict):
+        yield value
+    for part in value.values() if isinstance(value, dict) else value:
+        if isinstance(part, dict | list):
+            yield from objects(part)
+
+
+async def test_a_reference_stands_alone(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    for part in objects(document):
+        assert not ("$ref" in part and "type" in part), part
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                content = response.get("content", {}).get("application/json", {})
+                if status[0] == "2" and content and path.startswith("/v1/"):
+                    assert list(content["schema"]) == ["$ref"], (path, status)
+
+
+async def test_every_request_has_an_example_that_is_one(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    shown = {
+        content["schema"]["$ref"].rpartition("/")[2]: content["example"]
+        for path in document["paths"].values()
+        for operation in path.values()
+        for content in operation.get("requestBody", {}).get("content", {}).values()
+        if "$ref" in content.get("schema", {})
+    }
+    assert shown == {kind.__name__: example for kind, example in EXAMPLES.items()}
+    for name, example in shown.items():
+        parse(getattr(schemas, name), example)

@@ -28,7 +28,7 @@ async def test_regression(client: httpx.AsyncClient, tmp_path) -> None:
     assert response.status_code == 200
     body = response.json()
     assert (body["model"], body["version"]) == ("strength", 2)
-    assert [set(p) for p in body["predictions"]] == [{"value"}] * 3
+    assert [set(p) - {"flags"} for p in body["predictions"]] == [{"value"}] * 3
     artifact = await artifact_of(client, "strength", 2, tmp_path)
     with torch.no_grad():
         outputs = artifact.network(artifact.encode(rows))
@@ -59,6 +59,18 @@ async def test_flags(client: httpx.AsyncClient) -> None:
     first, second = body["predictions"]
     assert first["flags"] == ["out_of_range:age", "unknown_category:site"]
     assert "flags" not in second
+
+
+async def test_what_is_imputed_is_flagged(client: httpx.AsyncClient) -> None:
+    rows = [STRENGTH_ROW | {"water": None}, {"age": 1000, "site": "north"}, STRENGTH_ROW]
+    for verb in ("predict", "uncertainty"):
+        answer = await client.post(f"/v1/models/strength:{verb}", json={"instances": rows})
+        first, second, third = answer.json()["predictions"]
+        assert first["flags"] == ["missing:water"]
+        assert second["flags"] == ["out_of_range:age", "missing:water"]
+        assert "flags" not in third
+    shown = await client.post("/v1/models/strength:dropout", json={"instance": rows[0]})
+    assert shown.json()["flags"] == ["missing:water"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from service.job_runs import JobRuns, LostJobError, Report
+from service.promotion import Verdict
 from service.schemas import JobEventPage, Page, TrainingJob
 
 pytestmark = pytest.mark.anyio
@@ -243,3 +244,22 @@ async def test_too_many_waiting_jobs_get_503(serve: Callable, dataset: str) -> N
     response = await app.client.post("/v1/training_jobs", json=request(dataset, seed=3))
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) > 0
+
+
+async def test_a_comparison_holds_only_while_production_stands(
+    serve: Callable, client: httpx.AsyncClient, dataset: str
+) -> None:
+    """Two jobs race, or somebody rolls back: what was compared with is no longer there."""
+    state = (await serve()).app.state
+    runs, registry = JobRuns(state.database), state.registry
+    (card,) = (await client.get("/v1/models/concrete")).json()["versions"]
+    results = []
+    for rival in (None, 1, 1):
+        job = (await submit(client, dataset, model="concrete"))["id"]
+        runs.begin(job, 1, "worker-1")
+        runs.reserve_version(registry, job, 1)
+        verdict = Verdict(promote=True, reason="better", is_comparison=True, rival=rival)
+        results.append(runs.publish(registry, job, 1, card, verdict))
+    assert [(r["version"], r["promoted"]) for r in results] == [(2, False), (3, True), (4, False)]
+    assert results[2]["promotion"] == "production moved to version 3 while this one was compared"
+    assert registry.find_artifact("concrete", "production")[0] == 3

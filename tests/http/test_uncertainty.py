@@ -257,3 +257,18 @@ async def test_a_model_without_dropout_says_so(client: httpx.AsyncClient) -> Non
         assert "no active dropout" in response.json()["detail"]
     predicted = await client.post("/v1/models/plain:predict", json={"instances": [STRENGTH_ROW]})
     assert predicted.status_code == 200
+
+
+async def test_more_work_than_a_minute_is_refused(client: httpx.AsyncClient) -> None:
+    """Quantiles of many samples cost more than the network does."""
+    rows = [[28.0, 180.0, "north"]] * 10_000
+    body = await ask(client, "strength", rows)
+    assert len(body["predictions"]) == 10_000
+    levels = [(i + 1) / 102 for i in range(100)]
+    path = "/v1/models/strength:uncertainty"
+    response = await client.post(path, json={"instances": rows, "quantiles": levels})
+    assert response.status_code == 422
+    assert "fewer rows, samples or quantiles help" in response.json()["detail"]
+    await ask(client, "strength", rows[:256], quantiles=levels)
+    # Of classes there are none.
+    await ask(client, "species", [SPECIES_ROW] * 10_000, quantiles=levels, n_samples=2)

@@ -64,13 +64,13 @@ def _unscaled(take: Callable[..., list]) -> Callable[..., list]:
 
 
 def _swapped(take: Callable[..., list]) -> Callable[..., list]:
-    """p taken for the probability of keeping, scaled accordingly."""
+    """p taken for the probability of keeping, scaled accordingly; it shows in a mask's scale."""
 
-    def masks(self: MaskStream, n: int) -> list[Tensor | None]:
-        p = self._sites[-1].p
-        return [None if m is None else (m == 0).float() / p for m in take(self, n)]
+    def swap(mask: Tensor) -> Tensor:
+        p = 1.0 - 1.0 / mask.max()
+        return (mask == 0).float() / p
 
-    return masks
+    return lambda self, n: [None if m is None else swap(m) for m in take(self, n)]
 
 
 @pytest.mark.parametrize("fault", [_never, _unscaled, _swapped])

@@ -1,9 +1,12 @@
 """Artifacts on disk: whole, unchanged, or refused."""
 
+import contextlib
 import hashlib
 import json
+import math
 import pickle
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ import torch
 
 from models import MLP, Artifact, MLPConfig, load_artifact, save_artifact
 from models.artifact import FILES
-from models.calibration import Calibration
+from models.calibration import Calibration, CalibrationTable
 from models.errors import ArtifactError, EncodeError
 from models.features import CategoryFeature, NumberFeature
 from models.table import Schema, Target
@@ -39,7 +42,9 @@ def make(target: Target | None = None, **network: object) -> Artifact:
     return Artifact(
         schema,
         MLP(config).eval(),
-        Calibration(scores, "std", 0.5),
+        CalibrationTable(
+            {2: Calibration(scores * 2, "std", 0.7), 9: Calibration(scores, "std", 0.5)}
+        ),
         "2026-01-02T03:04:05Z",
         {"rows": {"training": 9}},
         {"seed": 3},
@@ -62,7 +67,10 @@ def test_what_is_loaded_is_what_was_saved(kind: str, tmp_path: Path) -> None:
     assert (loaded.created_at, loaded.metrics, loaded.provenance) == (
         artifact.created_at, artifact.metrics, artifact.provenance,
     )  # fmt: skip
-    np.testing.assert_array_equal(loaded.calibration.scores, artifact.calibration.scores)
+    for count, calibration in artifact.calibration.by_samples.items():
+        same = loaded.calibration.by_samples[count]
+        np.testing.assert_array_equal(same.scores, calibration.scores)
+        assert (same.measure, same.threshold) == (calibration.measure, calibration.threshold)
     x = artifact.encode(ROWS)
     assert torch.equal(loaded.encode(ROWS), x)
     assert torch.equal(loaded.network(x), artifact.network(x))
@@ -130,6 +138,31 @@ def test_any_damage_is_noticed(name: str, damage: str, tmp_path: Path) -> None:
         load_artifact(tmp_path / "a")
 
 
+@pytest.mark.parametrize(
+    "compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_a_flipped_bit_anywhere_in_a_zip_is_noticed_or_harmless(
+    compression: int, tmp_path: Path
+) -> None:
+    """Harmless where a zip holds what nobody reads, such as the time of a file."""
+    sha256 = save_artifact(make(), tmp_path / "a")
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name in (*FILES, "SHA256SUMS"):
+            archive.write(tmp_path / "a" / name, name)
+    content = bytearray(path.read_bytes())
+    refused = 0
+    for i in range(0, len(content), 3):
+        content[i] ^= 16
+        path.write_bytes(content)
+        content[i] ^= 16
+        try:
+            assert load_artifact(path).sha256 == sha256
+        except ArtifactError:
+            refused += 1
+    assert refused > len(content) / 3 / 2
+
+
 @pytest.mark.parametrize("name", [*FILES, "SHA256SUMS"])
 def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
     save_artifact(make(), tmp_path / "a")
@@ -180,7 +213,10 @@ def change(folder: Path, edit) -> None:
         (lambda m: m["network"].update(p=[7.0]), "has to be between 0 and 1"),
         (lambda m: m["network"].update(code="evil"), "unexpected keyword"),
         (lambda m: m["schema"]["features"].pop(), "differ in size or task"),
-        (lambda m: m["calibration"].update(threshold="x"), "must be real number"),
+        (
+            lambda m: m["calibration"]["thresholds"].update({"2": "x"}),
+            "threshold in the manifest is of the wrong type",
+        ),
         (lambda m: m.update(network=None), "does not describe a network"),
     ],
 )
@@ -190,6 +226,67 @@ def test_a_manifest_that_makes_no_sense_is_refused(edit, message: str, tmp_path:
     change(tmp_path / "a", edit)
     with pytest.raises(ArtifactError, match=message):
         load_artifact(tmp_path / "a")
+
+
+def places(values: object, path: tuple = ()) -> Iterator[tuple]:
+    """The way to each value inside, outermost first."""
+    items = values.items() if isinstance(values, dict) else enumerate(values)
+    for key, value in list(items):
+        yield (*path, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*path, key))
+
+
+def json_type(value: object) -> str:
+    return "number" if type(value) in (int, float) else type(value).__name__
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+@pytest.mark.parametrize(
+    "wrong", [None, True, 7, -0.5, 10**400, math.nan, "x", [], ["x"], [None], {}, {"x": "x"}],
+    ids=lambda value: str(value)[:8],
+)  # fmt: skip
+def test_a_value_of_the_wrong_type_anywhere_in_the_manifest_is_refused(
+    wrong: object, task: str, tmp_path: Path
+) -> None:
+    artifact = make(Target("c", labels=("a", "b", "c")) if task == "classification" else None)
+    save_artifact(artifact, tmp_path / "a")
+    manifest = (tmp_path / "a" / "manifest.json").read_text()
+    for *path, key in places(json.loads(manifest)):
+        if path and path[0] in ("metrics", "provenance"):
+            continue  # any plain values
+        changed = json.loads(manifest)
+        parent = changed
+        for step in path:
+            parent = parent[step]
+        right, parent[key] = parent[key], wrong
+        (tmp_path / "a" / "manifest.json").write_text(json.dumps(changed))
+        rewrite_sums(tmp_path / "a")
+        try:
+            card = load_artifact(tmp_path / "a").card()
+        except ArtifactError:
+            continue
+        json.dumps(card, allow_nan=False)
+        # A fill may be absent, one p may stand for all; and Python takes True for 1.
+        fits = key in ("fill", "p", "format_version") or json_type(wrong) == json_type(right)
+        assert fits, (*path, key)
+
+
+def test_a_manifest_without_any_one_of_its_values_is_refused_or_has_its_default(
+    tmp_path: Path,
+) -> None:
+    save_artifact(make(), tmp_path / "a")
+    manifest = (tmp_path / "a" / "manifest.json").read_text()
+    for *path, key in places(json.loads(manifest)):
+        changed = json.loads(manifest)
+        parent = changed
+        for step in path:
+            parent = parent[step]
+        del parent[key]
+        (tmp_path / "a" / "manifest.json").write_text(json.dumps(changed))
+        rewrite_sums(tmp_path / "a")
+        with contextlib.suppress(ArtifactError):
+            json.dumps(load_artifact(tmp_path / "a").card(), allow_nan=False)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -206,7 +303,8 @@ def test_weights_have_to_be_finite(value: float, tmp_path: Path) -> None:
 def test_scores_have_to_be_an_ascending_list(scores: list, tmp_path: Path) -> None:
     save_artifact(make(), tmp_path / "a")
     safetensors.torch.save_file(
-        {"scores": torch.tensor(scores)}, tmp_path / "a" / "calibration.safetensors"
+        {"2": torch.tensor(scores), "9": torch.tensor(scores)},
+        tmp_path / "a" / "calibration.safetensors",
     )
     rewrite_sums(tmp_path / "a")
     with pytest.raises(ArtifactError, match="calibration scores"):

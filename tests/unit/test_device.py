@@ -18,5 +18,11 @@ def test_a_gpu_that_is_not_there_is_named() -> None:
         resolve_device("cuda:99")
 
 
+@pytest.mark.parametrize("name", ["cuda:99999999999", "cuda:-1", "cuda:", "abacus", ""])
+def test_what_torch_does_not_know_is_refused(name: str) -> None:
+    with pytest.raises(DeviceError, match="is no device: use auto, cpu, cuda or cuda:N"):
+        resolve_device(name)
+
+
 def test_threads_are_counted() -> None:
     assert available_threads() >= 1

@@ -6,9 +6,15 @@ import pytest
 import torch
 from torch import nn
 
+import models
 from models import ConcreteDropout, DropConnectLinear, Dropout, GaussianDropout
 
 UNIT_LAYERS = (Dropout, GaussianDropout, ConcreteDropout)
+
+
+def test_the_public_names_are_listed_before_they_are_loaded() -> None:
+    assert set(models.__all__) <= set(dir(models))
+    assert all(getattr(models, name).__name__ == name for name in models.__all__)
 
 
 def test_repr() -> None:
@@ -74,6 +80,24 @@ def test_p_1_gives_zeros(layer: nn.Module) -> None:
 def test_dropconnect_with_p_1_leaves_the_bias() -> None:
     layer = DropConnectLinear(4, 3, 1.0).train()
     assert torch.equal(layer(torch.randn(5, 4)), layer.bias.expand(5, 3))
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_dropconnect_with_p_1_hides_what_is_not_finite(value: float) -> None:
+    layer = DropConnectLinear(4, 3, 1.0).train()
+    x = torch.full((5, 4), value, requires_grad=True)
+    out = layer(x)
+    assert torch.equal(out, layer.bias.expand(5, 3))
+    out.sum().backward()
+    assert torch.equal(x.grad, torch.zeros(5, 4))
+    assert torch.equal(layer.weight.grad, torch.zeros(3, 4))
+
+
+def test_dropconnect_below_p_1_keeps_what_is_not_finite_to_its_row() -> None:
+    layer = DropConnectLinear(4, 3, 0.9).train()
+    x = torch.randn(5, 4)
+    x[2, 1] = math.inf
+    assert layer(x).isfinite().all(dim=1).tolist() == [True, True, False, True, True]
 
 
 @pytest.mark.parametrize("inplace", [False, True])
@@ -189,6 +213,21 @@ def test_concrete_regulariser_is_the_papers() -> None:
     )
     value = layer.regulariser(weight, weight_strength=0.01, dropout_strength=0.3)
     torch.testing.assert_close(value, expected)
+
+
+@pytest.mark.parametrize("log_odds", [-1e4, -200.0, -90.0, -17.0, 17.0, 90.0, 200.0, 1e4])
+def test_concrete_dropout_is_finite_however_far_its_log_odds_went(log_odds: float) -> None:
+    layer = ConcreteDropout(0.2).train()
+    with torch.no_grad():
+        layer.p_logit.fill_(log_odds)
+    weight = torch.randn(5, 8, requires_grad=True)
+    out = layer(torch.randn(1000, 8))
+    loss = out.square().sum() + layer.regulariser(weight, 1e-6, 1e-2)
+    loss.backward()
+    for value in (out, loss, layer.p_logit.grad, weight.grad):
+        assert value.isfinite().all()
+    assert 0.0 < torch.tensor(layer.p, dtype=torch.float32) < 1.0
+    assert (layer.p > 0.5) == (log_odds > 0.0)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 1.0])

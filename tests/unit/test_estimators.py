@@ -60,6 +60,19 @@ def test_tolerance_ends_the_drawing_when_every_row_meets_it(head: str) -> None:
     assert missed.samples_used == 40
 
 
+@pytest.mark.parametrize("n_samples", [2, 29, 30])
+def test_converged_says_whether_the_standard_errors_meet_the_tolerance(n_samples: int) -> None:
+    """However few the samples: 30 are needed only to stop before all are drawn."""
+    x = torch.randn(5, 4)
+    reached = np.max(estimate(plan(), Y, x, Draw(n_samples)).summary.standard_error)
+    met = estimate(plan(), Y, x, Draw(n_samples, tolerance=float(reached) * 1.001))
+    assert (met.converged, met.samples_used) == (True, n_samples)
+    missed = estimate(plan(), Y, x, Draw(n_samples, tolerance=float(reached) * 0.999))
+    assert (missed.converged, missed.samples_used) == (False, n_samples)
+    late = estimate(plan(), Y, x, Draw(n_samples, tolerance=1e9, deadline=0.0))
+    assert (late.converged, late.samples_used) == (True, 2)
+
+
 def test_a_deadline_that_has_passed_still_gives_two_samples() -> None:
     drawn = estimate(plan(), Y, torch.randn(5, 4), Draw(n_samples=100, deadline=0.0))
     assert drawn.samples_used == 2

@@ -1,5 +1,6 @@
 """Files -> columns -> schema; files are written here by hand or by Arrow."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from models.errors import DataError
 from models.features import CategoryFeature, NumberFeature
-from models.ingest import read_table
+from models.ingest import LONGEST_LINE, MOST_CELLS, MOST_COLUMNS, read_table
 from models.profile import profile
 from models.schema_inference import (
     encode_features,
@@ -89,17 +90,76 @@ def test_unreadable_json_and_parquet(tmp_path: Path) -> None:
 
 
 def test_text_that_is_not_utf8_is_named_by_its_column(tmp_path: Path) -> None:
-    path = tmp_path / "t"
-    path.write_bytes(b'{"a": 1, "city": "\xff"}\n{"a": 2, "city": "b"}\n')
-    assert "column 'city' is damaged or not UTF-8" in code_of(path, "ndjson")[1]
-    path.write_bytes(b'{"\xff": 1}\n{"\xff": 2}\n')
-    assert "a column's name is not UTF-8" in code_of(path, "ndjson")[1]
-    # What calls itself text, with bytes of no text.
+    """What calls itself text, with bytes of no text."""
     buffers = pa.array([b"a", b"\xff\xfe", b"c"]).buffers()
     column = pa.Array.from_buffers(pa.string(), 3, buffers)
+    path = tmp_path / "t"
     for damaged in (column, column.dictionary_encode()):
         pyarrow.parquet.write_table(pa.table({"a": [1, 2, 3], "city": damaged}), path)
         assert "column 'city' is damaged or not UTF-8" in code_of(path, "parquet")[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (b"null\n", "line 1 is not an object"),
+        (b'{"a": 1}\n\n[1]\n', "line 3 is not an object"),
+        (b'{"a": 1} null\n', "line 1 is not JSON: Extra data"),
+        (b'{"a": 1}\n{"a": "\xff"}\n', "line 2 is not UTF-8"),
+        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "line 1 is nested too deep"),
+        (b'{"a":' + b"[" * 10_000 + b"]" * 10_000 + b"}", "line 1 is nested too deep"),
+        (b'{"a": "' + b"x" * LONGEST_LINE + b'"}', f"line 1 has more than {LONGEST_LINE} bytes"),
+        (b"\x1f\x8b\x08", "compressed: unpack it first"),
+        (b"PK\x03\x04", "zip or Excel file: save the sheet as CSV"),
+    ],
+)
+def test_a_broken_line_is_named(text: bytes, fault: str, tmp_path: Path) -> None:
+    """Some of these end the process if Arrow sees them."""
+    path = tmp_path / "t.ndjson"
+    path.write_bytes(text)
+    code, detail = code_of(path, "ndjson")
+    assert code == "unreadable_file"
+    assert fault in detail
+
+
+def test_sizes_that_a_small_file_only_claims_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    zeros = pa.array(np.zeros(MOST_CELLS // 20 + 1, dtype=np.int8))
+    pyarrow.parquet.write_table(pa.table({f"c{i}": zeros for i in range(20)}), path)
+    assert path.stat().st_size < 1_000_000
+    assert code_of(path, "parquet")[0] == "too_many_cells"
+    names = [f"c{i}" for i in range(MOST_COLUMNS + 1)]
+    path.write_text(",".join(names) + "\n" + ",".join("1" for _ in names))
+    assert code_of(path, "csv")[0] == "too_many_columns"
+    path.write_text("".join(f'{{"{name}": 1}}\n' for name in names))
+    assert code_of(path, "ndjson")[0] == "too_many_columns"
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\x1b[31m", "x" * 201])
+def test_names_that_nothing_can_show_are_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    pyarrow.parquet.write_table(pa.table({"a": [1], name: [2]}), path)
+    code, detail = code_of(path, "parquet")
+    assert code == "bad_column_name"
+    assert "the name of column 2" in detail
+    assert detail.isprintable()
+
+
+def test_damaged_parquet_is_refused_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    columns = {"x": [1.5, 2.5, None], "s": pa.array(["a", "b", "a"]).dictionary_encode()}
+    pyarrow.parquet.write_table(pa.table(columns), path)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for at in rng.integers(len(whole), size=3):
+            damaged[at] = rng.integers(256)
+        path.write_bytes(damaged)
+        with contextlib.suppress(DataError):
+            profile(read_table(path, "parquet"))
+    path.write_bytes(b"PAR1PAR1PAR1")
+    assert str(tmp_path) not in code_of(path, "parquet")[1]
 
 
 def table_of_all_kinds(n: int = 60) -> pa.Table:
@@ -233,6 +293,56 @@ def test_rows_without_a_target_are_left_out() -> None:
         labelled_rows(pa.table({"y": pa.nulls(3)}), "y")
 
 
+def test_what_a_text_column_is_does_not_hang_on_a_part_of_it() -> None:
+    """True and False with another word far from the beginning, read back in small parts."""
+    words = ["True", "False"] * 1500
+    words[2500:2510] = ["unknown"] * 10
+    table = pa.table({"answer": words, "y": words})
+    rows = np.arange(3000)
+    schema = infer_schema(table, "y", "classification", rows)
+    assert schema.features[0].categories == ("False", "True", "unknown")
+    assert schema.target.labels == ("False", "True", "unknown")
+    inputs = encode_features(table, schema, batch_cells=100)
+    assert (inputs.sum(axis=1) == 1).all()
+    part = table.slice(0, 50)
+    assert encode_target(part, schema).tolist() == [1, 0] * 25
+    assert schema.encode(records(part, schema)).flags == [[]] * 50
+
+
+def test_a_file_whose_categories_look_like_numbers_is_read_as_categories() -> None:
+    table = pa.table({"floor": ["1", "2", "roof"] * 10, "y": [1.0, 2.0, 4.0] * 10})
+    schema = infer_schema(table, "y", "regression", np.arange(30))
+    rows = records(pa.table({"floor": [2, 1]}), schema)
+    assert rows == [{"floor": "2"}, {"floor": "1"}]
+    with pytest.raises(DataError, match="column 'floor' holds nested or unknown values"):
+        records(pa.table({"floor": [[1], [2]]}), schema)
+
+
+def test_a_column_that_is_constant_but_for_one_row_outside_training() -> None:
+    """The standard deviation of many 0.1s is not 0 but 3e-17."""
+    table = pa.table({"x": [0.1] * 150 + [0.2], "z": range(151), "y": np.arange(151.0) % 7})
+    schema = infer_schema(table, "y", "regression", np.arange(150))
+    assert np.abs(encode_features(table, schema)).max() < 100
+    constant = pa.table({"x": np.arange(50.0) ** 2, "y": [0.1] * 50})
+    with pytest.raises(DataError, match="'y' is the same in every row"):
+        infer_schema(constant, "y", "regression", np.arange(50))
+
+
+@pytest.mark.parametrize("value", [1e101, -1e308])
+def test_numbers_whose_squares_overflow_are_named_by_row(value: float) -> None:
+    numbers = np.arange(30.0) ** 2
+    numbers[7] = value
+    for names in (("x", "y"), ("y", "x")):
+        table = pa.table({names[0]: numbers, names[1]: np.arange(30.0) ** 3})
+        with pytest.raises(DataError, match=r"is -?1e\+\d+, beyond ±1e\+100, in row 8"):
+            infer_schema(table, "y", "regression", np.arange(30))
+
+
+def test_numbers_with_decimal_commas_say_so() -> None:
+    table = pa.table({"x": [f"{i},5" for i in range(50)], "y": range(50)})
+    assert "write 1.5, not 1,5" in (profile(table)[0].note or "")
+
+
 def test_infinity_in_a_feature_is_named_by_row() -> None:
     table = pa.table({"x": [1.0, float("-inf"), 2.0], "y": [1.0, 2.0, 3.0]})
     with pytest.raises(DataError, match="column 'x' is infinite in row 2"):
@@ -247,7 +357,7 @@ def test_no_usable_feature() -> None:
 def test_columns_encode_as_records_do() -> None:
     table = table_of_all_kinds()
     schema = infer_schema(table, "y", "regression", np.arange(40))
-    rows = records(table, [feature.name for feature in schema.features])
+    rows = records(table, schema)
     np.testing.assert_array_equal(encode_features(table, schema), schema.encode(rows).inputs)
     np.testing.assert_array_equal(
         encode_features(table, schema, batch_cells=45), encode_features(table, schema)

@@ -99,7 +99,7 @@ def test_metrics_are_of_rows_that_were_held_out() -> None:
         assert 1.7 < artifact.metrics[mode]["rmse"] < 2.4
         # The density of normal noise with std 2 has this entropy.
         assert artifact.metrics[mode]["nll"] == pytest.approx(np.log(2) + 1.419, abs=0.15)
-    assert artifact.calibration.quantile(0.9) == pytest.approx(1.645, abs=0.25)
+    assert artifact.calibration.finest.quantile(0.9) == pytest.approx(1.645, abs=0.25)
 
 
 def test_classification_metrics() -> None:
@@ -107,7 +107,7 @@ def test_classification_metrics() -> None:
     for mode in ("eval_mode", "mc_mode"):
         assert artifact.metrics[mode]["accuracy"] > 0.8
         assert 0.0 < artifact.metrics[mode]["nll"] < 0.6
-    assert artifact.calibration.measure == "entropy"
+    assert artifact.calibration.finest.measure == "entropy"
 
 
 def test_the_same_recipe_gives_the_same_artifact(tmp_path) -> None:
@@ -135,5 +135,5 @@ def test_rows_that_do_not_fit_cannot_be_scored() -> None:
 
 def test_without_dropout_there_is_still_a_calibrated_model() -> None:
     artifact = train(noisy_table(), replace(RECIPE, p=0.0))
-    assert artifact.calibration.quantile(0.9) > 0
+    assert artifact.calibration.finest.quantile(0.9) > 0
     assert not make_plan(artifact.network).is_stochastic

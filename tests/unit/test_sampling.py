@@ -1,13 +1,19 @@
 """The fast path against a plain loop over masked networks, and its promises about bits."""
 
+import tracemalloc
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models import MLP, MLPConfig, sampling
 from models.masks import MaskStream
 from models.mlp import ACTIVATIONS, LOG_VARIANCE_RANGE
 from models.sampling import Plan, make_plan, predict, row_blocks, sample
+from models.trace import trace_dropout
 
 KINDS = ("bernoulli", "gaussian", "concrete", "dropconnect")
 
@@ -133,6 +139,75 @@ def test_a_stop_rule_sees_all_samples_in_turn_and_ends_the_drawing() -> None:
     assert len(drawn) == 30
     whole = sample(plan, x, seed=9, n_samples=1000)
     torch.testing.assert_close(drawn, whole[:30], rtol=1e-5, atol=1e-7)
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the size of the largest tensor that any operation gave."""
+
+    numel = 0
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = operation(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, Tensor) and 0 not in tensor.stride():  # expanded: no memory
+                self.numel = max(self.numel, tensor.numel())
+        return result
+
+
+@pytest.mark.parametrize("stops", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_tensor_is_larger_than_a_few_blocks(kind: str, *, stops: bool) -> None:
+    """With the masks of 32 samples DropConnect would need 8 million weights at once here, and
+    the others 5 million units for all samples."""
+    plan = make_plan(MLP(MLPConfig(6, 1, (512, 512), dropout=kind, p=0.2)))
+    n_samples = 64 if kind == "dropconnect" else 10_000
+    with Largest() as largest:
+        rule = (lambda _: False) if stops else None
+        drawn = sample(plan, torch.randn(2, 6), seed=0, n_samples=n_samples, should_stop=rule)
+    assert len(drawn) == n_samples
+    assert largest.numel <= 4 * sampling.BLOCK_FLOATS
+
+
+def test_masks_are_drawn_for_all_layers_within_the_same_bound() -> None:
+    """As seen by NumPy, which draws them: at most 4 blocks of words, and as many of floats."""
+    plan = make_plan(MLP(MLPConfig(6, 1, (256,) * 8, dropout="dropconnect", p=0.2)))
+    tracemalloc.start()
+    sample(plan, torch.randn(2, 6), seed=0, n_samples=64)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * 4 * sampling.BLOCK_FLOATS * 4
+
+
+def test_a_stop_rule_sees_two_samples_even_where_a_block_holds_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sampling, "BLOCK_FLOATS", 1)
+    plan = make_plan(network("dropconnect"))
+    seen: list[int] = []
+    sample(
+        plan, torch.randn(4, 6), seed=9, n_samples=20,
+        should_stop=lambda latest: seen.append(len(latest)) is not None,
+    )  # fmt: skip
+    assert seen == [2, 4, 8, 6]
+
+
+@pytest.mark.parametrize("p", [(0.4, 0.0), (0.0, 0.4)])
+@pytest.mark.parametrize("head", ["regression", "classification"])
+def test_the_trace_of_dropconnect_has_a_mask_for_every_weight_of_a_layer(
+    head: str, p: tuple[float, float]
+) -> None:
+    torch.manual_seed(0)
+    outputs = 3 if head == "classification" else 1
+    net = MLP(MLPConfig(6, outputs, (20, 15), dropout="dropconnect", p=p, input_p=0.2, head=head))
+    layers = trace_dropout(make_plan(net), torch.randn(1, 6), seed=0, n_samples=5).layers
+    assert [layer.mask.shape for layer in layers] == [(20, 6), (15, 20), (outputs, 15)]
+    for layer in layers:
+        dropped = np.mean(layer.mask == 0.0)
+        assert layer.fraction_dropped == pytest.approx(dropped)
+        assert (dropped > 0.0) == (layer.p > 0.0)
+        assert layer.masked_activations.shape == (len(layer.mask),)
 
 
 def test_a_plan_does_not_follow_later_training() -> None:

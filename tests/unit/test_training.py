@@ -1,15 +1,16 @@
 """Fitting: it learns, it stops, it resumes to the same bits, and its options do what they say."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from models import MLPConfig
+from models import MLP, MLPConfig
 from models.errors import TrainingError
 from models.training import fit
-from models.training_run import Epoch, Run, Split, TrainingOptions
+from models.training_run import Epoch, Run, Split, TrainingOptions, concrete_penalty
 
 KINDS = ("bernoulli", "gaussian", "concrete", "dropconnect")
 
@@ -206,6 +207,20 @@ def test_balanced_class_weights_lift_the_rare_class() -> None:
     assert share[1] > 2 * max(share[0], y.float().mean().item())
 
 
+def test_label_smoothing_keeps_a_certain_class_from_certainty() -> None:
+    """All rows alike and of one class of four: p = 1 - s + s/4 is best at smoothing s, and the
+    loss that is reported is the plain one there."""
+    rows = Split(torch.zeros(64, 3), torch.ones(64, dtype=torch.long))
+    config = MLPConfig(3, 4, (16,), p=0.0, head="classification")
+    run = Run(config, rows, rows, TrainingOptions(epochs=300, label_smoothing=0.2).resolved(64))
+    for _ in range(300):
+        report = run.train_epoch()
+    probabilities = run.network(rows.x[:1])[0].softmax(dim=0)
+    expected = torch.tensor([0.05, 0.85, 0.05, 0.05])
+    torch.testing.assert_close(probabilities, expected, atol=0.002, rtol=0.0)
+    assert report.training_loss == pytest.approx(-math.log(0.85), abs=0.003)
+
+
 def test_gradient_clipping_bounds_the_step() -> None:
     training, validation = regression(100)
     huge = Split(training.x * 1e3, training.y)
@@ -236,9 +251,50 @@ def test_the_number_of_rows_decides_what_is_left_open(n: int, batch: int, epochs
 
 
 def test_concrete_dropout_moves_its_p() -> None:
+    """Down where dropped units cost accuracy, up where there is nothing to lose: up there
+    only by its regulariser, as any noise costs."""
     training, validation = regression()
     config = replace(SMALL, dropout="concrete", p=0.3)
     network = fit(config, training, validation, OPTIONS).network
     _, first, second = network.probabilities
     assert 0.0 < first < 0.29
     assert 0.0 < second < 0.2999
+    nothing = Split(training.x, torch.zeros_like(training.y))
+    run = Run(config, nothing, validation, OPTIONS)
+    for _ in range(40):
+        run.train_epoch()
+    _, first, second = run.network.probabilities
+    assert min(first, second) > 0.31
+
+
+def test_weight_decay_leaves_the_p_of_concrete_dropout_alone() -> None:
+    """One step from the same start: decay moves every weight, and no p."""
+    training, validation = regression()
+    config = replace(SMALL, dropout="concrete", p=0.01, input_p=0.02)
+    networks = []
+    for weight_decay in (0.0, 2.0):
+        torch.manual_seed(0)
+        options = TrainingOptions(epochs=1, batch_size=1000, weight_decay=weight_decay)
+        run = Run(config, training, validation, options)
+        run.train_epoch()
+        networks.append(run.network)
+    free, decayed = networks
+    assert free.probabilities == decayed.probabilities
+    assert all(p != start for p, start in zip(free.probabilities, (0.02, 0.01, 0.01), strict=True))
+    for a, b in zip(free.linears, decayed.linears, strict=True):
+        torch.testing.assert_close(b.weight - a.weight, -0.006 * a.weight, rtol=0.05, atol=1e-4)
+
+
+@pytest.mark.parametrize(("head", "factor"), [("regression", 2.0), ("classification", 1.0)])
+def test_concrete_dropouts_penalty_is_the_papers(head: str, factor: float) -> None:
+    """For each row: l²/2 · |W|²/(1-p) - K · H(p), twice that beside a squared error."""
+    config = MLPConfig(3, 2, (8, 6), dropout="concrete", p=(0.0, 0.2), input_p=0.3, head=head)
+    network = MLP(config)
+    expected = 0.0
+    for linear, p in ((network.linears[0], 0.3), (network.linears[2], 0.2)):
+        entropy = -(p * math.log(p) + (1 - p) * math.log(1 - p))
+        squares = linear.weight.square().sum().item()
+        expected += 0.5e-4 * squares / (1 - p) - linear.weight.shape[1] * entropy
+    penalty = concrete_penalty(network, 50)
+    assert penalty.item() == pytest.approx(factor / 50 * expected)
+    assert concrete_penalty(MLP(replace(config, dropout="bernoulli")), 50) == 0

@@ -1,0 +1,39 @@
+"""`dropcast models`: what there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from service.commands.console import say
+from service.database import Database
+from service.registry import Registry
+from service.settings import Settings
+
+
+def list_models(settings: Settings) -> None:
+    """A table of models."""
+    database = Database(settings.database)
+    database.migrate()
+    found, _ = Registry(database, settings.home).list_models(None, 1000)
+    table = Table("model", "task", "target", "versions", "aliases", "held-out score")
+    for model in found:
+        newest = model["versions"][0]
+        aliases = ", ".join(f"{name} → {number}" for name, number in model["aliases"].items())
+        numbers = ", ".join(str(card["version"]) for card in model["versions"])
+        table.add_row(
+            model["model"], model["task"], newest["target"], numbers, aliases, _score(newest)
+        )
+    if found:
+        Console().print(table)
+        return
+    message = f"there are no models yet in {settings.home}: dropcast train FILE --target COLUMN"
+    say(Console(), message)
+
+
+def _score(card: dict[str, Any]) -> str:
+    metrics = card["metrics"]["mc_mode"]
+    name = "accuracy" if "accuracy" in metrics else "rmse"
+    return f"{name} {metrics[name]:.4g}"

@@ -1,0 +1,133 @@
+"""`dropcast train`: a job, its progress, and a table of metrics."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from models.errors import DropcastError
+from service.commands.console import refuse, say
+from service.database import Database, Job
+from service.datasets import Datasets
+from service.errors import ServiceError
+from service.job_rows import FINISHED
+from service.jobs import Jobs
+from service.processes import NAME_TAKEN, end, lock_name, start_child
+from service.schemas import TrainingJobRequest, parse
+from service.settings import Settings
+
+LOOK_SECONDS = 0.2
+
+
+def train(settings: Settings, file: Path, request: dict[str, Any]) -> int:
+    """Queues a job, sees to it that a worker runs, and shows its progress."""
+    console = Console()
+    database = Database(settings.database)
+    database.migrate()
+    jobs = Jobs(database, most_queued=settings.max_queued_jobs)
+    try:
+        dataset = Datasets(database, settings.home).add_file(file.absolute(), file.name)
+        job = jobs.submit(parse(TrainingJobRequest, request | {"dataset": dataset.id}))
+    except (ServiceError, DropcastError) as error:
+        return refuse(str(error))
+    worker = _start_worker(settings)
+    try:
+        job = _follow(jobs, job, console, worker)
+    except KeyboardInterrupt:
+        jobs.cancel(job.id)
+        console.print(f"{job.id} is cancelled")
+        return 130
+    finally:
+        if worker is not None:
+            end(worker, grace_seconds=5.0)
+    if job.status not in FINISHED:
+        assert worker is not None
+        return refuse(
+            f"the worker ended with code {worker.returncode}; {job.id} stays {job.status}, and "
+            "goes on from where it was when a worker runs again: dropcast worker"
+        )
+    if job.status != "succeeded":
+        reason = job.error["message"] if job.error else "see its events"
+        return refuse(f"{job.id} {job.status}: {reason}")
+    assert job.metrics is not None
+    assert job.result is not None
+    console.print(_metrics_table(job))
+    which = f"version {job.result['version']}"
+    fate = f"production is now {which}" if job.result["promoted"] else f"{which} was not promoted"
+    say(console, f"{fate}: {job.result['promotion']}")
+    return 0
+
+
+def _start_worker(settings: Settings) -> subprocess.Popen[bytes] | None:
+    """A worker for this command's time, unless one runs already."""
+    lock = lock_name(settings.home, settings.worker_id)
+    if lock is None:
+        return None
+    lock.close()
+    # Its log would run through the progress bar.
+    quiet = {"DROPCAST_LOG_LEVEL": "error"}
+    return start_child("service.cli", ["worker", "--with-parent"], environment=quiet)
+
+
+def _follow(jobs: Jobs, job: Job, console: Console, worker: subprocess.Popen[bytes] | None) -> Job:
+    """The job when it has ended, or as it is when our worker has."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    told = 0
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(f"{job.request['model']}: waiting for the worker", total=1.0)
+        while job.status not in FINISHED:
+            time.sleep(LOOK_SECONDS)
+            has_died = worker is not None and worker.poll() not in (None, NAME_TAKEN)
+            job = jobs.get(job.id)
+            events, _ = jobs.events(job.id, after=told, limit=1000, ascending=True)
+            for event in events:
+                told = event.id
+                if event.level == "warning":
+                    say(console, event.message, style="yellow")
+            completed = job.progress["fraction"] if job.progress else 0.0
+            bar.update(task, completed=completed, description=_stage(jobs, job))
+            if has_died:
+                break
+        if job.status == "succeeded":
+            bar.update(task, completed=1.0)
+    return job
+
+
+def _stage(jobs: Jobs, job: Job) -> str:
+    """What the job does at the moment, or waits for."""
+    if job.progress is not None:
+        what = f"epoch {job.progress['epoch']} of at most {job.progress['epochs']}"
+    elif job.status != "queued":
+        what = "preparing"
+    elif before := jobs.page("running", None, 1)[0] or jobs.page("queued", job.id, 1)[0]:
+        what = f"waits for {before[0].id} (model {before[0].request['model']})"
+    else:
+        what = "waiting for the worker"
+    return f"{job.request['model']}: {what}"
+
+
+def _metrics_table(job: Job) -> Table:
+    assert job.metrics is not None
+    assert job.result is not None
+    evaluated, sampled = job.metrics["eval_mode"], job.metrics["mc_mode"]
+    rows = job.metrics["rows"]["calibration"]
+    table = Table(
+        f"on {rows} held-out rows",
+        "eval mode",
+        f"MC mode, {sampled['n_samples']} samples",
+        title=f"{job.result['model']} version {job.result['version']}",
+    )
+    for name, value in evaluated.items():
+        table.add_row(name, f"{value:.4g}", f"{sampled[name]:.4g}")
+    return table

@@ -1,0 +1,186 @@
+"""Which version a request means, and that version in memory: loaded once, kept while in use."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from models.artifact import Artifact, load_artifact
+from models.device import resolve_device
+from models.sampling import Plan, make_plan, predict
+from service.errors import NotFoundError
+from service.registry import PRODUCTION, Entry, Registry
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Which version a path names; without version and alias, production."""
+
+    model: str
+    version: str | None = None
+    alias: str | None = None
+
+
+@dataclass(frozen=True)
+class LoadedVersion:
+    """A version in memory, ready to answer."""
+
+    model: str
+    version: int
+    artifact: Artifact
+    plan: Plan
+
+
+class Loader:
+    """Follows the registry, and holds the versions that were asked for last, at most `most`."""
+
+    def __init__(self, registry: Registry, *, device: str, most: int) -> None:
+        self._registry = registry
+        self._device = resolve_device(device)
+        self._most = most
+        self._entries: Mapping[str, Entry] = {}
+        self._loaded: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
+        self._loading: dict[tuple[str, int], asyncio.Task[LoadedVersion]] = {}
+        self._failed: set[tuple[str, int]] = set()
+        self._turn = asyncio.Lock()
+        self._looks_begun = self._last_look = 0
+
+    async def refresh(self) -> None:
+        """Takes over the registry's present state, one look after the other.
+
+        What has newly become production is loaded before any request is led there. If it
+        cannot be, the version that was production before goes on answering.
+        """
+        begun = self._looks_begun
+        async with self._turn:
+            if self._last_look > begun:
+                return  # While this one waited another began, and saw as much.
+            self._looks_begun += 1
+            entries = await asyncio.to_thread(self._registry.snapshot)
+            room = self._most
+            for name, entry in entries.items():
+                before = self._production(name)
+                if entry.aliases.get(PRODUCTION) in (None, before):
+                    continue
+                if before is None:
+                    if room == 0:
+                        continue  # Loaded when it is first asked for.
+                    room -= 1
+                if not await self._takes_over(entry):
+                    entries[name] = _still(entry, before)
+            self._entries = entries
+            self._last_look = self._looks_begun
+
+    async def catch_up(self, model: str, version: int) -> None:
+        """Sees to it that a version which a client was told of is known here, too."""
+        entry = self._entries.get(model)
+        if entry is None or version not in entry.versions:
+            await self.refresh()
+
+    async def find(self, address: Address) -> LoadedVersion:
+        """The version that an address names, loaded.
+
+        Raises:
+            NotFoundError: there is none.
+            ArtifactError: it is damaged.
+        """
+        if self._number(address) is None:
+            # It may have come into being since the last look.
+            await self.refresh()
+        version = self._number(address)
+        if version is None:
+            raise await self._not_found(address)
+        key = (address.model, version)
+        if key in self._loaded:
+            self._loaded.move_to_end(key)
+            return self._loaded[key]
+        return await self._load(self._entries[address.model], version)
+
+    def _number(self, address: Address) -> int | None:
+        entry = self._entries.get(address.model)
+        if entry is None:
+            return None
+        if address.version is None:
+            return entry.aliases.get(PRODUCTION if address.alias is None else address.alias)
+        text = address.version
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+        return number if number in entry.versions else None
+
+    async def _not_found(self, address: Address) -> NotFoundError:
+        entry = self._entries.get(address.model)
+        if entry is None:
+            return await asyncio.to_thread(self._registry.no_model, address.model)
+        if address.version is not None:
+            known = ", ".join(map(str, sorted(entry.versions)[-10:]))
+            return NotFoundError(
+                f"{entry.name} has no version {address.version[:64]!r} (it has {known})"
+            )
+        alias = (PRODUCTION if address.alias is None else address.alias)[:64]
+        return NotFoundError(
+            f"{entry.name} has no alias {alias!r}: point it to a version with PUT "
+            f"/v1/models/{entry.name}/aliases/{alias}"
+        )
+
+    def _production(self, model: str) -> int | None:
+        entry = self._entries.get(model)
+        return entry.aliases.get(PRODUCTION) if entry else None
+
+    async def _takes_over(self, entry: Entry) -> bool:
+        """Whether the version now called production is in memory, after one attempt."""
+        version = entry.aliases[PRODUCTION]
+        if (entry.name, version) in self._failed:
+            return False
+        if (entry.name, version) not in self._loaded:
+            try:
+                await self._load(entry, version)
+            except Exception:
+                log.exception("%s version %d cannot be loaded", entry.name, version)
+                return False
+        return True
+
+    async def _load(self, entry: Entry, version: int) -> LoadedVersion:
+        """Loads once, however many ask for it at the same time."""
+        key = (entry.name, version)
+        task = self._loading.get(key)
+        if task is None:
+            task = asyncio.create_task(self._load_now(entry, version))
+            self._loading[key] = task
+            task.add_done_callback(lambda _: self._loading.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def _load_now(self, entry: Entry, version: int) -> LoadedVersion:
+        key = (entry.name, version)
+        folder = self._registry.artifact_folder(entry.name, version, entry.versions[version])
+        try:
+            loaded = await asyncio.to_thread(self._read, entry.name, version, folder)
+        except Exception:
+            self._failed.add(key)
+            raise
+        self._failed.discard(key)
+        self._loaded[key] = loaded
+        while len(self._loaded) > self._most:
+            self._loaded.popitem(last=False)
+        return loaded
+
+    def _read(self, model: str, version: int, folder: Path) -> LoadedVersion:
+        artifact = load_artifact(folder)
+        plan = make_plan(artifact.network, self._device)
+        # The first pass through a network is slow; nobody should wait for it.
+        predict(plan, torch.zeros(1, plan.config.in_features))
+        log.info("loaded %s version %d on %s", model, version, plan.device)
+        return LoadedVersion(model, version, artifact, plan)
+
+
+def _still(entry: Entry, version: int | None) -> Entry:
+    """The entry with that version as production, if it has it."""
+    if version is None or version not in entry.versions:
+        return entry
+    return replace(entry, aliases={**entry.aliases, PRODUCTION: version})
