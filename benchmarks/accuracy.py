@@ -51,7 +51,7 @@ def _row(data: DataSet, results: np.ndarray) -> list[str]:
     is_error = data.task == "regression"
     gain = (theirs - ours) if is_error else (ours - theirs)
     digits = 0 if ours.mean() > 1000 else 4
-    verdict = "better" if gain.mean() > 0 else "worse"
+    verdict = {1: "better", 0: "equal", -1: "worse"}[int(np.sign(gain.mean()))]
     return [
         data.name,
         str(len(results)),

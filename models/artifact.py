@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
-import math
 import os
 import shutil
 import uuid
@@ -23,8 +22,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -33,9 +31,9 @@ from torch import Tensor
 
 from models.calibration import Calibration, CalibrationTable
 from models.errors import ArtifactError
-from models.features import CategoryFeature, NumberFeature
+from models.manifest import check_manifest
 from models.mlp import MLP, MLPConfig
-from models.table import Schema, Target
+from models.table import Schema
 
 FORMAT = "dropcast-artifact"
 FORMAT_VERSION = 1
@@ -194,7 +192,7 @@ def _manifest(artifact: Artifact) -> dict[str, Any]:
 
 
 def _assemble(manifest: dict[str, Any], contents: dict[str, bytes], sha256: str) -> Artifact:
-    _check_manifest(manifest)
+    check_manifest(manifest)
     schema = Schema.from_dict(manifest["schema"])
     config = MLPConfig(**manifest["network"])
     sizes = (schema.in_features, schema.target.out_features, schema.target.task)
@@ -224,47 +222,6 @@ def _assemble(manifest: dict[str, Any], contents: dict[str, bytes], sha256: str)
         manifest["provenance"],
         sha256,
     )
-
-
-def _check_manifest(manifest: dict[str, Any]) -> None:
-    """Nothing, if each value is of the type that its field is declared with.
-
-    Raises:
-        ValueError: with the field that is not.
-    """
-    schema = manifest["schema"]
-    kinds = {"number": NumberFeature, "category": CategoryFeature}
-    _check_fields(Artifact, {k: manifest[k] for k in ("created_at", "metrics", "provenance")})
-    _check_fields(Schema, {"ignored": schema["ignored"]})
-    _check_fields(Target, schema["target"])
-    _check_fields(MLPConfig, manifest["network"])
-    for fields in schema["features"]:
-        _check_fields(kinds[fields["type"]], fields)
-    for threshold in manifest["calibration"]["thresholds"].values():
-        _check_fields(Calibration, {"threshold": threshold})
-
-
-def _check_fields(kind: type, values: Mapping[str, Any]) -> None:
-    hints = get_type_hints(kind)
-    for name, value in values.items():
-        if name in hints and not _fits(value, hints[name]):
-            raise ValueError(f"{name} in the manifest is of the wrong type")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a JSON value can stand for the type; a tuple is written as an array."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint is Any or origin is Literal:
-        return True  # MLPConfig looks at its words itself
-    if origin is UnionType:
-        return any(_fits(value, argument) for argument in arguments)
-    if origin is tuple:
-        return type(value) is list and all(_fits(item, arguments[0]) for item in value)
-    if origin is Mapping:
-        return type(value) is dict and all(_fits(v, arguments[1]) for v in value.values())
-    if hint is float:
-        return type(value) in (int, float) and math.isfinite(value)
-    return type(value) is hint
 
 
 def _read_folder(folder: Path) -> dict[str, bytes]:

@@ -6,8 +6,8 @@ Conformal intervals and prediction sets, and the threshold beyond which to absta
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -124,9 +124,12 @@ class CalibrationTable:
         return self.by_samples[max(self.by_samples)]
 
     def at(self, n_samples: int) -> Calibration:
-        """That of at most so many samples: exact, or on the side of caution."""
-        fitting = [count for count in self.by_samples if count <= n_samples]
-        return self.by_samples[max(fitting, default=min(self.by_samples))]
+        """That of so many samples; between two of them what is more cautious of both, in the
+        scores and in the threshold."""
+        counts = sorted(self.by_samples)
+        below = self.by_samples[max((c for c in counts if c <= n_samples), default=counts[0])]
+        above = self.by_samples[min((c for c in counts if c >= n_samples), default=counts[-1])]
+        return replace(below, threshold=min(below.threshold, above.threshold))
 
 
 def calibrate(target: Target, raw: Array, truth: Array) -> CalibrationTable:
@@ -149,10 +152,10 @@ def calibrate(target: Target, raw: Array, truth: Array) -> CalibrationTable:
     return CalibrationTable(
         {
             count: calibrate_groups(
-                [
+                (
                     summarise(target, raw[start : start + count])
                     for start in range(0, len(raw) - count + 1, count)
-                ],
+                ),
                 truth,
             )
             for count in SAMPLE_COUNTS
@@ -161,18 +164,23 @@ def calibrate(target: Target, raw: Array, truth: Array) -> CalibrationTable:
     )
 
 
-def calibrate_groups(summaries: Sequence[Summary], truth: Array) -> Calibration:
+def calibrate_groups(summaries: Iterable[Summary], truth: Array) -> Calibration:
     """The calibration from G summaries of the same N rows, each by samples of its own.
 
     With one group its scores are those of split conformal prediction; of more, every G-th
     of all of them in order.
     """
-    scores = np.sort(np.concatenate([_scores(summary, truth) for summary in summaries]))
-    measures = np.concatenate([uncertainty_of(summary) for summary in summaries])
+    scores, uncertainties = [], []
+    measure: Literal["std", "entropy"] = "std"
+    for summary in summaries:
+        scores.append(_scores(summary, truth))
+        uncertainties.append(uncertainty_of(summary))
+        measure = "std" if isinstance(summary, RegressionSummary) else "entropy"
+    ordered = np.sort(np.concatenate(scores))
     return Calibration(
-        scores=scores[len(summaries) - 1 :: len(summaries)].copy(),
-        measure="std" if isinstance(summaries[0], RegressionSummary) else "entropy",
-        threshold=float(np.quantile(measures, ACCEPTED_SHARE)),
+        scores=ordered[len(scores) - 1 :: len(scores)].copy(),
+        measure=measure,
+        threshold=float(np.quantile(np.concatenate(uncertainties), ACCEPTED_SHARE)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import torch
@@ -18,14 +19,14 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceError(f"{name!r} is no device: use auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise DeviceError(f"{name!r} is no device: use auto, cpu, cuda or cuda:N")
+    # torch keeps eight bits of the number.
+    number = int(name.partition(":")[2] or 0)
+    if name != "cpu" and number >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise DeviceError(f"device {name} is not here: torch {torch.__version__} sees {count} GPUs")
-    return device
+    return torch.device(name)
 
 
 def available_threads() -> int:

@@ -16,6 +16,7 @@ Marks = dict[str, Array]
 
 # Standardised inputs beyond this would overflow the network's 32-bit arithmetic.
 LARGEST_INPUT = 1e15
+BOOLEAN_WORDS = frozenset({"true", "false"})
 _MISSING = "is missing, and training had no missing values here"
 
 
@@ -118,6 +119,11 @@ class CategoryFeature:
             "missing_allowed": self.has_missing,
         }
 
+    @property
+    def is_boolean(self) -> bool:
+        """Whether its categories are the words for true and false, which any case may have."""
+        return {*self.categories, *self.rare} <= BOOLEAN_WORDS
+
     @cached_property
     def _positions(self) -> dict[Any, int]:
         positions: dict[Any, int] = {name: i for i, name in enumerate(self.categories)}
@@ -132,8 +138,12 @@ class CategoryFeature:
         inputs = np.zeros((len(values), self.width))
         unknown = np.zeros(len(values), dtype=bool)
         problems = []
+        is_boolean = self.is_boolean
         for row, given in enumerate(values):
-            value = str(given).lower() if type(given) in (bool, int) else given
+            value = str(given) if type(given) in (bool, int) else given
+            if type(value) is str and (is_boolean or type(given) is bool):
+                lower = value.lower()
+                value = lower if is_boolean or lower in self._positions else value
             if value is None and not self.has_missing:
                 problems.append((row, _MISSING))
             elif value is not None and type(value) is not str:

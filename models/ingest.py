@@ -10,15 +10,18 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 
 from models.errors import DataError
+from models.profile import is_bytes, is_text
 
 Format = Literal["csv", "parquet", "ndjson"]
 
@@ -26,20 +29,29 @@ MISSING_WORDS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]
 DELIMITERS = ",;\t|"
 MOST_COLUMNS = 10_000
 MOST_CELLS = 200_000_000
+MOST_BYTES = 2**30
 LONGEST_NAME = 200
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 LONGEST_LINE = 1 << 24
+LONGEST_HEADER = 1 << 21
+# What Arrow reads at a time: no row may be longer.
+BLOCK_BYTES = 1 << 25
+COMPRESSED = "the file is compressed: unpack it first"
 # How files begin that are often taken for a table, and what to do with them.
 FOREIGN = {
     b"PK\x03\x04": "this is a zip or Excel file: save the sheet as CSV",
-    b"\x1f\x8b": "the file is compressed: unpack it first",
+    b"\x1f\x8b": COMPRESSED,
+    b"BZh": COMPRESSED,
+    b"\xfd7zXZ": COMPRESSED,
+    b"\x28\xb5\x2f\xfd": COMPRESSED,
     codecs.BOM_UTF16_LE: "the text is UTF-16: save it as UTF-8",
     codecs.BOM_UTF16_BE: "the text is UTF-16: save it as UTF-8",
 }
 
 
-def read_table(path: Path, file_format: Format) -> pa.Table:
-    """The whole file as columns. CSV may use comma, semicolon, tab or bar.
+def read_table(path: Path, file_format: Format, texts: Sequence[str] = ()) -> pa.Table:
+    """The whole file as columns. CSV may use comma, semicolon, tab or bar; its columns named in
+    `texts` stay texts, whatever they look like.
 
     Raises:
         DataError: not readable as that format, with the row where it is known; no rows; too
@@ -48,7 +60,7 @@ def read_table(path: Path, file_format: Format) -> pa.Table:
     """
     read = {"csv": _read_csv, "ndjson": _read_ndjson, "parquet": _read_parquet}[file_format]
     try:
-        table = read(path)
+        table = read(path, texts)
         names = list(table.column_names)
         for name, column in zip(names, table.itercolumns(), strict=True):
             _check_text(name, column)
@@ -65,37 +77,71 @@ def read_table(path: Path, file_format: Format) -> pa.Table:
     return table
 
 
-def _read_csv(path: Path) -> pa.Table:
-    header = _first_line(path).decode("utf-8-sig", errors="replace")
+def _read_csv(path: Path, texts: Sequence[str]) -> pa.Table:
+    line = _first_line(path)
+    if len(line) > LONGEST_HEADER:
+        message = f"not readable as csv: the header has more than {LONGEST_HEADER} bytes"
+        raise DataError("unreadable_file", message)
+    header = line.decode("utf-8-sig", errors="replace")
     delimiter = max(DELIMITERS, key=header.count)
-    return pyarrow.csv.read_csv(
-        path,
-        # One thread: only then does Arrow know the number of a broken row.
-        read_options=pyarrow.csv.ReadOptions(use_threads=False),
-        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        convert_options=pyarrow.csv.ConvertOptions(
-            null_values=MISSING_WORDS, strings_can_be_null=True
-        ),
-    )
+    _check_size(1, 1 + header.count(delimiter))
+    with path.open("rb") as file:
+        return pyarrow.csv.read_csv(
+            file,
+            # One thread: only then does Arrow know the number of a broken row.
+            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            convert_options=pyarrow.csv.ConvertOptions(
+                null_values=MISSING_WORDS,
+                strings_can_be_null=True,
+                column_types=dict.fromkeys(texts, pa.string()),
+            ),
+        )
 
 
-def _read_ndjson(path: Path) -> pa.Table:
+def _read_ndjson(path: Path, _: Sequence[str]) -> pa.Table:
     _first_line(path)
     _check_lines(path)
-    return pyarrow.json.read_json(path, read_options=pyarrow.json.ReadOptions(use_threads=False))
+    options = pyarrow.json.ReadOptions(use_threads=False, block_size=BLOCK_BYTES)
+    return pyarrow.json.read_json(path, read_options=options)
 
 
-def _read_parquet(path: Path) -> pa.Table:
+def _read_parquet(path: Path, _: Sequence[str]) -> pa.Table:
     with path.open("rb") as file:
-        parquet = pyarrow.parquet.ParquetFile(file)
-        # A few bytes can stand for millions of equal values.
-        _check_size(parquet.metadata.num_rows, parquet.metadata.num_columns)
-        return parquet.read()
+        schema = pyarrow.parquet.ParquetFile(file).schema_arrow
+        texts = [field.name for field in schema if is_text(field.type) or is_bytes(field.type)]
+        parquet = pyarrow.parquet.ParquetFile(file, read_dictionary=texts)
+        metadata = parquet.metadata
+        # A few bytes can stand for millions of equal values, or for very long ones.
+        _check_size(metadata.num_rows, metadata.num_columns)
+        groups = range(metadata.num_row_groups)
+        _check_bytes(sum(metadata.row_group(i).total_byte_size for i in groups))
+        flat = parquet.read([field.name for field in schema if not pa.types.is_nested(field.type)])
+    _check_bytes(sum(_bytes_of_texts(column) for column in flat.itercolumns()))
+    columns = [
+        # Of no use, and as long as their maker likes.
+        pa.chunked_array([pa.nulls(metadata.num_rows, field.type)])
+        if pa.types.is_nested(field.type)
+        else flat.column(field.name)
+        for field in schema
+    ]
+    return pa.table(columns, names=schema.names)
+
+
+def _bytes_of_texts(column: pa.ChunkedArray) -> int:
+    """Of a dictionary's texts, each as often as it stands there."""
+    if not pa.types.is_dictionary(column.type):
+        return 0
+    return sum(
+        pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
+        for chunk in column.chunks
+        if is_text(chunk.type) or is_bytes(chunk.type)
+    )
 
 
 def _first_line(path: Path) -> bytes:
     with path.open("rb") as file:
-        line = file.readline(1 << 20)
+        line = file.readline(LONGEST_HEADER + 1)
     for beginning, advice in FOREIGN.items():
         if line.startswith(beginning):
             raise DataError("unreadable_file", advice)
@@ -132,8 +178,19 @@ def _fault_of_line(line: bytes, names: set[str]) -> str | None:
         return f"is not JSON: {error}"
     if not isinstance(row, dict):
         return "is not an object"
-    names.update(row)
+    _collect(row, "", names)
     return None
+
+
+def _collect(value: Any, path: str, names: set[str]) -> None:
+    """Adds the names of an object, and those of the objects inside it."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            names.add(f"{path}{name}")
+            _collect(inner, f"{path}{name}.", names)
+    elif isinstance(value, list):
+        for inner in value:
+            _collect(inner, path, names)
 
 
 def _check_text(name: str, column: pa.ChunkedArray) -> None:
@@ -152,6 +209,12 @@ def _check_size(n_rows: int, n_columns: int) -> None:
     if n_rows * n_columns > MOST_CELLS:
         message = f"{n_rows} rows of {n_columns} columns are more than {MOST_CELLS} cells"
         raise DataError("too_many_cells", message)
+
+
+def _check_bytes(n_bytes: int) -> None:
+    if n_bytes > MOST_BYTES:
+        message = f"{n_bytes} bytes when unpacked are more than the {MOST_BYTES} allowed"
+        raise DataError("too_many_bytes", message)
 
 
 def _check_names(names: list[str]) -> None:

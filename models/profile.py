@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.features import BOOLEAN_WORDS
+
 Kind = Literal["number", "category", "boolean", "unusable"]
 
-BOOLEAN_WORDS = frozenset({"true", "false"})
 IDENTIFIER_NAME = re.compile(
     r"(^|[_\W])(id|uuid|guid|index|rownum|row_?id)$|^unnamed", re.IGNORECASE
 )
@@ -97,13 +98,21 @@ def is_text(kind: pa.DataType) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether it is bytes, plain or as a dictionary."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
 def unusable_note(column: pa.ChunkedArray) -> str:
     """Why no feature and no target can be made of it."""
     if pa.types.is_temporal(column.type):
         return "dates and times are not used: derive numbers from them, such as days since a start"
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+    if is_bytes(column.type):
         return "holds bytes that are not UTF-8 text"
-    return f"holds nested or unknown values ({column.type})"
+    return f"holds nested or unknown values ({str(column.type)[:80]})"
 
 
 def normalised(column: pa.ChunkedArray, *, is_boolean: bool = False) -> pa.ChunkedArray:
@@ -151,12 +160,15 @@ def reason_to_ignore(name: str, column: pa.ChunkedArray, counts: Counts) -> str 
         if IDENTIFIER_NAME.search(name) or bool((steps == 1).all()):
             return "looks like an identifier: whole numbers, no two alike"
     if is_text(column.type) and present >= 20 and distinct > max(20, 0.5 * present):
-        return _describe_texts(column, counts.values[:1000].to_pylist())
+        return _describe_texts(column, counts.values)
     return None
 
 
-def _describe_texts(column: pa.ChunkedArray, texts: list[str]) -> str:
+def _describe_texts(column: pa.ChunkedArray, values: pa.Array) -> str:
+    texts = values.to_pylist()
     odd = [text for text in texts if not _is_number(text)]
+    if not odd:
+        return "holds numbers as texts: write them without quotes"
     if len(odd) < 0.2 * len(texts):
         row = pc.index(column.cast(pa.string()), odd[0]).as_py()
         return f"would be numbers, but row {row + 1} holds {odd[0][:40]!r}"

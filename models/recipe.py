@@ -143,14 +143,15 @@ def finish(
 
 def proper_score(artifact: Artifact, held_out: pa.Table) -> float | None:
     """Mean negative log-likelihood (nats) in MC mode of rows with known targets, so that two
-    versions can be compared on the same rows; None if these rows do not fit the artifact."""
+    versions of the same task and labels can be compared on the same rows; None if these rows do
+    not fit the artifact."""
     schema = artifact.schema
     if schema.target.name not in held_out.column_names:
         return None
     try:
         x = artifact.encode(records(held_out, schema))
         truth = encode_target(held_out, schema)
-    except (DataError, EncodeError, KeyError, ValueError, pa.ArrowException):
+    except (DataError, EncodeError, LookupError, TypeError, ValueError, pa.ArrowException):
         return None
     raw = _draw(make_plan(artifact.network), x)
     return _metrics(schema, raw, _truth(schema, truth))["nll"]

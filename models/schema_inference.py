@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.errors import DataError
-from models.features import CategoryFeature, Feature, NumberFeature
+from models.errors import DataError, EncodeError
+from models.features import BOOLEAN_WORDS, LARGEST_INPUT, CategoryFeature, Feature, NumberFeature
 from models.profile import (
-    BOOLEAN_WORDS,
     column_kind,
     count_values,
     is_number,
@@ -83,7 +82,7 @@ def _number_feature(name: str, values: pa.ChunkedArray, training_rows: np.ndarra
         name,
         mean=float(training.mean()),
         # Rounding gives equal numbers a spread, too.
-        std=float(training.std()) if training.min() < training.max() else 1.0,
+        std=(training.min() < training.max() and float(training.std())) or 1.0,
         minimum=float(training.min()),
         maximum=float(training.max()),
         fill=float(np.median(training)) if values.null_count else None,
@@ -176,7 +175,11 @@ def labelled_rows(table: pa.Table, target: str) -> pa.Table:
 
 
 def encode_features(table: pa.Table, schema: Schema, batch_cells: int = 2_000_000) -> np.ndarray:
-    """Inputs (N, D) float32 of every row, made of so many cells at a time."""
+    """Inputs (N, D) float32 of every row, made of so many cells at a time.
+
+    Raises:
+        DataError: a value is too far outside the training rows to compute with.
+    """
     blocks = []
     batch_rows = max(1, batch_cells // len(schema.features))
     for start in range(0, table.num_rows, batch_rows):
@@ -185,17 +188,30 @@ def encode_features(table: pa.Table, schema: Schema, batch_cells: int = 2_000_00
             normalised(part.column(feature.name), is_boolean=_is_boolean(feature)).to_pylist()
             for feature in schema.features
         ]
-        blocks.append(schema.encode_columns(columns).inputs)
+        try:
+            blocks.append(schema.encode_columns(columns).inputs)
+        except EncodeError as error:
+            first = error.problems[0]
+            message = f"column {first.feature!r}, row {start + first.row + 1}: {first.message}"
+            raise DataError("extreme_value", message, str(first.feature)) from error
     return np.concatenate(blocks)
 
 
 def encode_target(table: pa.Table, schema: Schema) -> np.ndarray:
-    """Targets (N,): standardised float32, or int64 positions in `schema.target.labels`."""
+    """Targets (N,): standardised float32, or int64 positions in `schema.target.labels`.
+
+    Raises:
+        DataError: a number is too far outside the training rows to compute with.
+    """
     is_boolean = set(schema.target.labels) <= BOOLEAN_WORDS
     values = normalised(table.column(schema.target.name), is_boolean=is_boolean)
     if schema.target.task == "regression":
         numbers = values.to_numpy()
         scaled = (numbers - schema.target.mean) / schema.target.std
+        if np.abs(scaled).max() > LARGEST_INPUT:
+            row = int(np.abs(scaled).argmax())
+            message = f"{numbers[row]:g} in row {row + 1} is too far from the others to train with"
+            raise DataError("extreme_value", f"{schema.target.name!r}: {message}", "target")
         return np.asarray(scaled, dtype=np.float32)
     positions = {label: i for i, label in enumerate(schema.target.labels)}
     return np.array([positions[_label(value)] for value in values.to_pylist()], dtype=np.int64)
@@ -224,6 +240,4 @@ def _values(column: pa.ChunkedArray, feature: Feature) -> pa.ChunkedArray:
 
 
 def _is_boolean(feature: Feature) -> bool:
-    if isinstance(feature, NumberFeature):
-        return False
-    return {*feature.categories, *feature.rare} <= BOOLEAN_WORDS
+    return isinstance(feature, CategoryFeature) and feature.is_boolean

@@ -200,7 +200,7 @@ class Run:
         if self.network.config.head == "classification":
             logits = last(features)
             loss, smoothed = (
-                F.cross_entropy(logits, y, weight=self._class_weights, label_smoothing=share)
+                self._cross_entropy(logits, y, share)
                 for share in (0.0, self.options.label_smoothing)
             )
             return loss, smoothed + concrete_penalty(self.network, len(self.training))
@@ -212,6 +212,15 @@ class Run:
         loss = squared.mean()
         penalty = concrete_penalty(self.network, len(self.training))
         return loss, loss + 0.5 * noise_loss + penalty
+
+    def _cross_entropy(self, logits: Tensor, y: Tensor, smoothing: float) -> Tensor:
+        """The mean over rows, each with its class's weight; torch's own would give a smoothed
+        label's other classes their weights, too."""
+        losses = F.cross_entropy(logits, y, reduction="none", label_smoothing=smoothing)
+        if self._class_weights is None:
+            return losses.mean()
+        weights = self._class_weights[y]
+        return (weights * losses).sum() / weights.sum()
 
     @torch.no_grad()
     def _constrain(self) -> None:

@@ -110,7 +110,7 @@ def train(
     promote: Annotated[str, typer.Option(help="if_better, always or never")] = "if_better",
 ) -> None:
     """Train a model on a file; ends with a table of its metrics."""
-    from service.commands.train import train as run  # noqa: PLC0415
+    from service.commands import train as training  # noqa: PLC0415
 
     hyperparameters: dict[str, Any] = {
         "hidden": _widths(hidden),
@@ -125,7 +125,7 @@ def train(
         "seed": seed,
         "promote": promote,
     }
-    raise typer.Exit(run(_settings(), file, request))
+    raise typer.Exit(training.train(_settings(), file, request))
 
 
 @app.command()
@@ -190,5 +190,22 @@ def _settings(*, quiet: bool = False, **given: Any) -> Any:
     return settings
 
 
+def run() -> None:
+    """Runs the command; what the machine refuses it is told in one line."""
+    try:
+        app()
+    except BrokenPipeError:
+        raise SystemExit(1) from None
+    except (OSError, UnicodeError) as error:
+        raise SystemExit(f"dropcast: {error}") from None
+    except Exception as error:
+        from sqlalchemy.exc import OperationalError  # noqa: PLC0415
+
+        if not isinstance(error, OperationalError):
+            raise
+        reason = str(error.orig).partition("\n")[0]
+        raise SystemExit(f"dropcast: the database does not answer: {reason}") from None
+
+
 if __name__ == "__main__":
-    app()
+    run()

@@ -13,13 +13,14 @@ import sqlalchemy as sa
 from anyio import to_thread
 from sqlalchemy.orm import Session
 
+from models.features import CategoryFeature
 from models.ingest import Format, read_table
 from models.profile import profile
 from models.schema_inference import records
 from models.table import Schema
 from service.database import Database, Dataset, Job, now, take_turn
 from service.errors import ConflictError, InvalidError, NotFoundError
-from service.wording import near
+from service.wording import listed, near
 
 MEDIA_TYPES: dict[str, Format] = {
     "text/csv": "csv",
@@ -208,12 +209,13 @@ def read_rows(path: Path, schema: Schema) -> list[dict[str, Any]]:
     """
     with path.open("rb") as file:
         kind = format_of("", path.name, file.read(64))
-    table = read_table(path, kind)
+    categories = [f.name for f in schema.features if isinstance(f, CategoryFeature)]
+    table = read_table(path, kind, categories)
     names = [feature.name for feature in schema.features]
     missing = [name for name in names if name not in table.column_names]
     if missing:
         known = table.column_names
-        hint = near(missing[0], set(known) - set(names)) or f" (columns: {', '.join(known[:20])})"
+        hint = near(missing[0], set(known) - set(names)) or f" (columns: {listed(known)})"
         more = f"; {len(missing) - 1} more are missing" if len(missing) > 1 else ""
         raise InvalidError(f"{path.name} has no column {missing[0]!r}{hint}{more}")
     return records(table, schema)

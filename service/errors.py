@@ -120,7 +120,7 @@ def problem(
         "title": kind.title,
         "status": kind.status,
         "detail": detail,
-        "instance": request.url.path,
+        "instance": request.url.path[:1000],
         "request_id": request.scope.get("state", {}).get("request_id", ""),
     }
     if errors:
@@ -168,6 +168,7 @@ def _on_known_error(request: Request, error: Exception) -> Response:
         errors = [{"loc": ["coverage"], "msg": str(error)}]
     elif isinstance(error, ArtifactError):
         # Its text holds paths of this machine.
+        log.error("a stored version cannot be loaded", exc_info=error)
         return problem(request, kind, "The stored version is damaged; the service's log says how.")
     return problem(request, kind, str(error), errors=errors, headers=getattr(error, "headers", {}))
 

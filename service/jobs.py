@@ -6,7 +6,6 @@ row along.
 
 from __future__ import annotations
 
-import difflib
 import json
 import uuid
 from typing import Any
@@ -18,6 +17,7 @@ from service.database import Database, Dataset, Job, JobEvent, now, take_turn
 from service.errors import ConflictError, InvalidError, NotFoundError, OverloadedError
 from service.job_rows import finish, get_job, record
 from service.schemas import TrainingJobRequest
+from service.wording import listed, near
 
 
 class Jobs:
@@ -175,7 +175,6 @@ def _check_dataset(session: Session, request: TrainingJobRequest) -> None:
         raise NotFoundError(message, errors=[{"loc": ["dataset"], "msg": message}])
     names = [column["name"] for column in dataset.columns]
     if request.target not in names:
-        near = difflib.get_close_matches(request.target, names, n=3, cutoff=0.4)
-        hint = f"; near it: {', '.join(near)}" if near else f" (columns: {', '.join(names[:20])})"
+        hint = near(request.target, names) or f" (columns: {listed(names)})"
         message = f"{dataset.name} has no column {request.target[:64]!r}{hint}"
         raise InvalidError(message, errors=[{"loc": ["target"], "msg": message}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,9 @@ from service.errors import NotFoundError
 from service.registry import PRODUCTION, Entry, Registry
 
 log = logging.getLogger(__name__)
+
+# A version that could not be loaded is tried again after so long, or when it is asked for.
+RETRY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Loader:
         self._entries: Mapping[str, Entry] = {}
         self._loaded: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
         self._loading: dict[tuple[str, int], asyncio.Task[LoadedVersion]] = {}
-        self._failed: set[tuple[str, int]] = set()
+        self._failed: dict[tuple[str, int], float] = {}  # and when
         self._turn = asyncio.Lock()
         self._looks_begun = self._last_look = 0
 
@@ -136,7 +140,8 @@ class Loader:
     async def _takes_over(self, entry: Entry) -> bool:
         """Whether the version now called production is in memory, after one attempt."""
         version = entry.aliases[PRODUCTION]
-        if (entry.name, version) in self._failed:
+        failed = self._failed.get((entry.name, version))
+        if failed is not None and time.monotonic() - failed < RETRY_SECONDS:
             return False
         if (entry.name, version) not in self._loaded:
             try:
@@ -162,9 +167,9 @@ class Loader:
         try:
             loaded = await asyncio.to_thread(self._read, entry.name, version, folder)
         except Exception:
-            self._failed.add(key)
+            self._failed[key] = time.monotonic()
             raise
-        self._failed.discard(key)
+        self._failed.pop(key, None)
         self._loaded[key] = loaded
         while len(self._loaded) > self._most:
             self._loaded.popitem(last=False)

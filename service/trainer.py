@@ -134,10 +134,14 @@ class Trainer:
         if rival is None:
             return Verdict(True, "there was no production version", is_comparison=True)
         try:
-            theirs = proper_score(load_artifact(rival["folder"]), prepared.held_out)
-        except ArtifactError as error:
-            reason = f"the production version cannot be loaded to compare with: {error}"
-            return Verdict(False, reason)
+            production = load_artifact(rival["folder"])
+        except ArtifactError:
+            log.exception("version %s cannot be loaded", rival["version"])
+            reason = f"version {rival['version']} in production cannot be loaded"
+            return Verdict(True, reason, is_comparison=True, rival=rival["version"])
+        if production.schema.target.labels != artifact.schema.target.labels:
+            return Verdict(False, "the production version predicts other things than this one")
+        theirs = proper_score(production, prepared.held_out)
         own = proper_score(artifact, prepared.held_out)
         if theirs is None or own is None:
             return Verdict(

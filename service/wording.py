@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 # Listed up to this many, and names shown up to this many characters.
 MOST_FAULTS = 100
 LONGEST_NAME = 64
+MOST_COMPARED = 500
 
 _WHOLE_NUMBER = "a whole number is due"
 _NUMBER = "a number is due"
@@ -53,8 +55,15 @@ def describe(faults: Sequence[Any], kind: type[BaseModel] | None = None) -> list
 
 def near(name: str, known: Iterable[str]) -> str:
     """`; near it: …` with the known names that look like that one, or nothing."""
-    found = difflib.get_close_matches(name[:LONGEST_NAME], list(known))
+    shown = [name[:LONGEST_NAME] for name in itertools.islice(known, MOST_COMPARED)]
+    found = difflib.get_close_matches(name[:LONGEST_NAME], shown, cutoff=0.5)
     return f"; near it: {', '.join(found)}" if found else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of them."""
+    more = f", and {len(names) - 20} more" if len(names) > 20 else ""
+    return ", ".join(name[:LONGEST_NAME] for name in names[:20]) + more
 
 
 def _short(part: str | int) -> str | int:

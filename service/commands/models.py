@@ -27,7 +27,7 @@ def list_models(settings: Settings) -> None:
             model["model"], model["task"], newest["target"], numbers, aliases, _score(newest)
         )
     if found:
-        Console().print(table)
+        Console(markup=False).print(table)
         return
     message = f"there are no models yet in {settings.home}: dropcast train FILE --target COLUMN"
     say(Console(), message)

@@ -15,7 +15,7 @@ from models.errors import DropcastError
 from service.commands.console import refuse, say
 from service.database import Database, Job
 from service.datasets import Datasets
-from service.errors import ServiceError
+from service.errors import ConflictError, ServiceError
 from service.job_rows import FINISHED
 from service.jobs import Jobs
 from service.processes import NAME_TAKEN, end, lock_name, start_child
@@ -23,6 +23,8 @@ from service.schemas import TrainingJobRequest, parse
 from service.settings import Settings
 
 LOOK_SECONDS = 0.2
+RETRY_SECONDS = 2.0
+CANCEL_SECONDS = 10.0
 
 
 def train(settings: Settings, file: Path, request: dict[str, Any]) -> int:
@@ -36,21 +38,27 @@ def train(settings: Settings, file: Path, request: dict[str, Any]) -> int:
         job = jobs.submit(parse(TrainingJobRequest, request | {"dataset": dataset.id}))
     except (ServiceError, DropcastError) as error:
         return refuse(str(error))
-    worker = _start_worker(settings)
+    worker = _Worker(settings)
     try:
-        job = _follow(jobs, job, console, worker)
+        job, code = _follow(jobs, job, console, worker)
     except KeyboardInterrupt:
-        jobs.cancel(job.id)
-        console.print(f"{job.id} is cancelled")
+        try:
+            job = jobs.cancel(job.id)
+            stop = time.monotonic() + CANCEL_SECONDS
+            while job.status not in FINISHED and time.monotonic() < stop:
+                time.sleep(LOOK_SECONDS)
+                job = jobs.get(job.id)
+        except ConflictError as error:
+            return refuse(str(error))
+        fate = "is" if job.status == "cancelled" else "will be"
+        say(console, f"{job.id} {fate} cancelled")
         return 130
     finally:
-        if worker is not None:
-            end(worker, grace_seconds=5.0)
+        worker.close()
     if job.status not in FINISHED:
-        assert worker is not None
         return refuse(
-            f"the worker ended with code {worker.returncode}; {job.id} stays {job.status}, and "
-            "goes on from where it was when a worker runs again: dropcast worker"
+            f"the worker ended with code {code}; {job.id} stays {job.status}, and goes on from "
+            "where it was when a worker runs again: dropcast worker"
         )
     if job.status != "succeeded":
         reason = job.error["message"] if job.error else "see its events"
@@ -64,31 +72,52 @@ def train(settings: Settings, file: Path, request: dict[str, Any]) -> int:
     return 0
 
 
-def _start_worker(settings: Settings) -> subprocess.Popen[bytes] | None:
-    """A worker for this command's time, unless one runs already."""
-    lock = lock_name(settings.home, settings.worker_id)
-    if lock is None:
+class _Worker:
+    """A worker for this command's time, as long as no other process has one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._child: subprocess.Popen[bytes] | None = None
+        self._looked = -RETRY_SECONDS
+
+    def look(self) -> int | None:
+        """Starts it when there is none; its exit code, if it has died."""
+        code = self._child.poll() if self._child is not None else NAME_TAKEN
+        if code != NAME_TAKEN:
+            return code
+        if time.monotonic() - self._looked >= RETRY_SECONDS:
+            self._looked = time.monotonic()
+            self._child = self._start()
         return None
-    lock.close()
-    # Its log would run through the progress bar.
-    quiet = {"DROPCAST_LOG_LEVEL": "error"}
-    return start_child("service.cli", ["worker", "--with-parent"], environment=quiet)
+
+    def close(self) -> None:
+        if self._child is not None:
+            end(self._child, grace_seconds=5.0)
+
+    def _start(self) -> subprocess.Popen[bytes] | None:
+        lock = lock_name(self._settings.home, self._settings.worker_id)
+        if lock is None:
+            return None
+        lock.close()
+        # Its log would run through the progress bar.
+        quiet = {"DROPCAST_LOG_LEVEL": "error"}
+        return start_child("service.cli", ["worker", "--with-parent"], environment=quiet)
 
 
-def _follow(jobs: Jobs, job: Job, console: Console, worker: subprocess.Popen[bytes] | None) -> Job:
-    """The job when it has ended, or as it is when our worker has."""
+def _follow(jobs: Jobs, job: Job, console: Console, worker: _Worker) -> tuple[Job, int | None]:
+    """The job when it has ended; or as it is when our worker has, with its exit code."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
     )
-    told = 0
+    told, code = 0, None
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(f"{job.request['model']}: waiting for the worker", total=1.0)
         while job.status not in FINISHED:
             time.sleep(LOOK_SECONDS)
-            has_died = worker is not None and worker.poll() not in (None, NAME_TAKEN)
+            code = worker.look()
             job = jobs.get(job.id)
             events, _ = jobs.events(job.id, after=told, limit=1000, ascending=True)
             for event in events:
@@ -97,11 +126,11 @@ def _follow(jobs: Jobs, job: Job, console: Console, worker: subprocess.Popen[byt
                     say(console, event.message, style="yellow")
             completed = job.progress["fraction"] if job.progress else 0.0
             bar.update(task, completed=completed, description=_stage(jobs, job))
-            if has_died:
+            if code is not None:
                 break
         if job.status == "succeeded":
             bar.update(task, completed=1.0)
-    return job
+    return job, code
 
 
 def _stage(jobs: Jobs, job: Job) -> str:

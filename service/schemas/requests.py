@@ -6,9 +6,11 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from service.errors import invalid
+from service.errors import InvalidError, invalid
 
 T = TypeVar("T", bound=BaseModel)
+
+MOST_NAMES = 10_000
 
 Name = Annotated[
     str,
@@ -32,7 +34,19 @@ def parse(kind: type[T], body: Any) -> T:
     Raises:
         InvalidError: with the place of each fault.
     """
+    _check_size(body, ())
     try:
         return TypeAdapter(kind).validate_python(body)
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_input=False), kind) from None
+
+
+def _check_size(value: Any, loc: tuple[str, ...]) -> None:
+    """Objects that hold more names than any table has columns; each name would be a fault."""
+    if not isinstance(value, dict):
+        return
+    if len(value) > MOST_NAMES:
+        message = f"{len(value)} names in one object are more than the {MOST_NAMES} allowed"
+        raise InvalidError(message, errors=[{"loc": [*loc], "msg": message}])
+    for name, inner in value.items():
+        _check_size(inner, (*loc, name[:64]))

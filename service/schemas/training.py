@@ -48,7 +48,7 @@ def _probabilities(value: Any) -> float | list[float]:
     return [_probability(p) for p in value] if isinstance(value, list) else _probability(value)
 
 
-_P_SCHEMA = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
+_P_SCHEMA = {"anyOf": [{"const": 0}, {"type": "number", "minimum": LEAST_P, "exclusiveMaximum": 1}]}
 _EACH_P_SCHEMA = {"anyOf": [_P_SCHEMA, {"type": "array", "items": _P_SCHEMA}]}
 
 
@@ -79,7 +79,7 @@ class DropoutChoice(Request):
     def _can_be_learned(self) -> DropoutChoice:
         every = self.p if isinstance(self.p, list) else [self.p]
         for place, values in (("p", every), ("input_p", [self.input_p])):
-            if self.kind == "concrete" and max(values) > MOST_CONCRETE_P:
+            if self.kind == "concrete" and any(p > MOST_CONCRETE_P for p in values):
                 message = f"concrete dropout learns from a p of at most {MOST_CONCRETE_P}"
                 raise _fault((place,), message)
         return self
@@ -145,7 +145,7 @@ class Hyperparameters(Request):
 def _note(value: Any) -> Any:
     """One check for all forms, so that a fault is at the key and not at a form."""
     if isinstance(value, str):
-        fits = len(value) <= 500
+        fits = len(value) <= 500 and "\0" not in value
     elif isinstance(value, float):
         fits = math.isfinite(value)
     else:
@@ -159,7 +159,7 @@ def _note(value: Any) -> Any:
 
 _NOTE_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
 Note = Annotated[Any, PlainValidator(_note), WithJsonSchema(_NOTE_SCHEMA)]
-Key = Annotated[str, Field(min_length=1, max_length=64)]
+Key = Annotated[str, Field(pattern=r"^[^\x00]{1,64}$", description="1 to 64 characters")]
 
 
 class TrainingJobRequest(Request):

@@ -222,4 +222,8 @@ def test_the_worse_of_two_is_not_promoted(service: Callable[..., Service]) -> No
         "model": "c", "version": 2, "promoted": False, "promotion": poor["result"]["promotion"],
     }  # fmt: skip
     assert "on the same 154 held-out rows" in poor["result"]["promotion"]
+    other = {"model": "c", "dataset": one.upload(PENGUINS)["id"], "target": "species"}
+    ended = one.finish(one.submit(**other, hyperparameters={"epochs": 1})["id"])
+    assert (ended["result"]["version"], ended["result"]["promoted"]) == (3, False)
+    assert "predicts other things" in ended["result"]["promotion"]
     assert one.client.get("/v1/models/c").json()["aliases"] == {"production": 1}

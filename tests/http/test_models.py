@@ -153,7 +153,7 @@ async def test_a_version_is_deleted_only_without_an_alias(client: httpx.AsyncCli
 
 
 async def test_a_version_that_is_damaged_on_disk_is_not_served(
-    client: httpx.AsyncClient, home: Path
+    client: httpx.AsyncClient, home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The damaged version answers 500 and its reason is in the log; the others go on."""
     (folder,) = (home / "models" / "strength").glob("1-*")
@@ -164,6 +164,7 @@ async def test_a_version_that_is_damaged_on_disk_is_not_served(
     )
     assert response.status_code == 500
     assert str(home) not in response.text
+    assert f"{folder}" in caplog.text
     assert await version_served(client) == 2
 
 
@@ -194,7 +195,7 @@ async def test_more_models_than_fit_are_loaded_when_they_are_asked_for(
 
 
 async def test_a_version_that_cannot_be_loaded_does_not_take_over(
-    serve: Callable, loads: list[str], home: Path
+    serve: Callable, loads: list[str], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one before it goes on; the new one is tried again only when it is asked for."""
     app = await serve()
@@ -212,11 +213,14 @@ async def test_a_version_that_cannot_be_loaded_does_not_take_over(
         await app.app.state.inference.refresh()
         assert await version_served(app.client) == 2
     assert loads.count("strength 1") == 1
+    monkeypatch.setattr(loading, "RETRY_SECONDS", 0.0)
+    await app.app.state.inference.refresh()
+    assert loads.count("strength 1") == 2
     by_number = "/v1/models/strength/versions/1:predict"
     response = await app.client.post(by_number, json={"instances": [STRENGTH_ROW]})
     assert response.status_code == 500
     assert response.json()["type"].endswith("artifact")
-    assert loads.count("strength 1") == 2
+    assert loads.count("strength 1") == 3
     weights.write_bytes(whole)
     assert await version_served(app.client, "strength/versions/1") == 1
     await app.app.state.inference.refresh()

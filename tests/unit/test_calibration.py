@@ -125,6 +125,10 @@ def test_fewer_samples_use_a_calibration_of_fewer() -> None:
     used = {n: int(table.at(n).scores[0]) for n in (2, 3, 4, 5, 99, 100, 10_000)}
     assert used == {2: 2, 3: 2, 4: 2, 5: 5, 99: 5, 100: 100, 10_000: 100}
     assert table.finest.scores[0] == 100
+    thresholds = {2: 0.9, 5: 1.1, 100: 1.0}
+    table = CalibrationTable({n: Calibration(np.ones(3), "std", t) for n, t in thresholds.items()})
+    stricter = {n: table.at(n).threshold for n in (2, 3, 5, 50, 100, 200)}
+    assert stricter == {2: 0.9, 3: 0.9, 5: 1.1, 50: 1.0, 100: 1.0, 200: 1.0}
     with pytest.raises(ValueError, match="differ in measure or in rows"):
         CalibrationTable({})
 

@@ -79,6 +79,17 @@ def test_ignored_columns_may_come_along() -> None:
     np.testing.assert_array_equal(encoded.inputs, SCHEMA.encode([ROW]).inputs)
 
 
+def test_booleans_may_be_spelt_in_any_case() -> None:
+    schema = Schema((CategoryFeature("smokes", ("false", "true")),), Target("y"))
+    given = [True, "TRUE", "True", "true", "yes"]
+    encoded = schema.encode([{"smokes": value} for value in given])
+    assert encoded.inputs[:, 1].tolist() == [1, 1, 1, 1, 0]
+    assert encoded.flags == [[]] * 4 + [["unknown_category:smokes"]]
+    three = Schema((CategoryFeature("smokes", ("False", "True", "unknown")),), Target("y"))
+    encoded = three.encode([{"smokes": True}, {"smokes": "true"}])
+    assert encoded.flags == [[], ["unknown_category:smokes"]]
+
+
 def test_integers_and_booleans_may_stand_for_categories() -> None:
     schema = Schema((CategoryFeature("zip", ("3000", "3001")),), Target("y"))
     assert schema.encode([{"zip": 3001}]).inputs.tolist() == [[0.0, 1.0]]

@@ -207,6 +207,18 @@ def test_balanced_class_weights_lift_the_rare_class() -> None:
     assert share[1] > 2 * max(share[0], y.float().mean().item())
 
 
+def test_balanced_class_weights_leave_what_is_certain_as_it_is() -> None:
+    """One row in 250 is rare, and easy to tell: no common row may be taken for it."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(2000, 2, generator=generator)
+    y = (torch.arange(2000) % 250 == 0).long()
+    x[y == 1, 0] += 12.0
+    config = MLPConfig(2, 2, (16,), head="classification")
+    options = TrainingOptions(epochs=60, class_weights="balanced")
+    network = fit(config, Split(x, y), Split(x[:500], y[:500]), options).network
+    assert (network(x).argmax(dim=1) == y).float().mean() > 0.995
+
+
 def test_label_smoothing_keeps_a_certain_class_from_certainty() -> None:
     """All rows alike and of one class of four: p = 1 - s + s/4 is best at smoothing s, and the
     loss that is reported is the plain one there."""

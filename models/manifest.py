@@ -1,0 +1,60 @@
+"""Whether the JSON part of an artifact holds what its fields are declared with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from models.calibration import Calibration
+from models.features import CategoryFeature, NumberFeature
+from models.mlp import MLPConfig
+from models.table import Schema, Target
+
+# Besides the schema, the network and the calibration.
+OWN_FIELDS = {"created_at": str, "metrics": Mapping[str, Any], "provenance": Mapping[str, Any]}
+
+
+def check_manifest(manifest: Mapping[str, Any]) -> None:
+    """Nothing, if each value is of the type that its field is declared with.
+
+    Raises:
+        ValueError: with the field that is not.
+    """
+    schema = manifest["schema"]
+    kinds = {"number": NumberFeature, "category": CategoryFeature}
+    _check_values(OWN_FIELDS, {name: manifest[name] for name in OWN_FIELDS})
+    _check_fields(Schema, {"ignored": schema["ignored"]})
+    _check_fields(Target, schema["target"])
+    _check_fields(MLPConfig, manifest["network"])
+    for fields in schema["features"]:
+        _check_fields(kinds[fields["type"]], fields)
+    for threshold in manifest["calibration"]["thresholds"].values():
+        _check_fields(Calibration, {"threshold": threshold})
+
+
+def _check_fields(kind: type, values: Mapping[str, Any]) -> None:
+    _check_values(get_type_hints(kind), values)
+
+
+def _check_values(hints: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if name in hints and not _fits(value, hints[name]):
+            raise ValueError(f"{name} in the manifest is of the wrong type")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value can stand for the type; a tuple is written as an array."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any or origin is Literal:
+        return True  # MLPConfig looks at its words itself
+    if origin is UnionType:
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is tuple:
+        return type(value) is list and all(_fits(item, arguments[0]) for item in value)
+    if origin is Mapping:
+        return type(value) is dict and all(_fits(v, arguments[1]) for v in value.values())
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is hint
