@@ -35,13 +35,17 @@ lock:
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-$(VENV)/serve.installed: pyproject.toml $(LOCK)
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+INSTALL = $(BIN)/pip install --constraint $(LOCK) --editable
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/serve.installed: pyproject.toml $(LOCK) | $(BIN)/python
 	@echo "installing Dropcast and what it needs (a few minutes the first time) …"
-	@$(BIN)/pip install --constraint $(LOCK) --editable .
+	@$(INSTALL) .
 	@touch $@
 
-$(VENV)/dev.installed: $(VENV)/serve.installed
-	@echo "installing what the tests need …"
-	@$(BIN)/pip install --constraint $(LOCK) --editable '.[dev]'
-	@touch $@
+$(VENV)/dev.installed: pyproject.toml $(LOCK) | $(BIN)/python
+	@echo "installing Dropcast, what it needs and what its tests need (a few minutes) …"
+	@$(INSTALL) '.[dev]'
+	@touch $(VENV)/serve.installed $@
