@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := constraints.txt
 
+# Two files of tests at a time, those with processes of their own first: they wait a lot.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: serve test check bench lock clean
@@ -13,7 +16,7 @@ serve: $(VENV)/serve.installed
 	$(if $(HOST),DROPCAST_HOST=$(HOST)) $(if $(PORT),DROPCAST_PORT=$(PORT)) $(BIN)/dropcast serve
 
 test: check
-	$(BIN)/python -m pytest --cov --cov-report=term $(TESTS)
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term $(TESTS)
 
 check: $(VENV)/dev.installed
 	$(BIN)/ruff check .
