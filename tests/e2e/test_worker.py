@@ -1,0 +1,59 @@
+"""A worker whose database fails it once, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from service.database import Database
+from service.datasets import Datasets
+from service.jobs import Jobs
+from service.schemas import TrainingJobRequest
+from service.settings import Settings
+from tests.e2e.conftest import PENGUINS, ROOT
+
+# The worker, but the first step of its first job finds the database locked.
+FAULTY = """
+import sqlite3
+from sqlalchemy.exc import OperationalError
+from service.job_runs import JobRuns
+from service.settings import Settings
+from service.worker import Worker
+
+def begin(*_):
+    raise OperationalError("BEGIN", {}, sqlite3.OperationalError("database is locked"))
+
+JobRuns.begin = begin
+Worker(Settings()).run()
+"""
+
+
+def test_a_job_whose_first_step_broke_is_not_left_queued(tmp_path: Path) -> None:
+    database = Database(Settings(home=tmp_path).database)
+    database.migrate()
+    dataset = Datasets(database, tmp_path).add_file(PENGUINS, "penguins.csv").id
+    jobs = Jobs(database, most_queued=1)
+    job = jobs.submit(TrainingJobRequest(model="m", dataset=dataset, target="species")).id
+    environment = os.environ | {"DROPCAST_HOME": str(tmp_path)}
+    worker = subprocess.Popen([sys.executable, "-c", FAULTY], cwd=ROOT, env=environment)
+    try:
+        for _ in range(300):
+            if jobs.get(job).status == "failed":
+                break
+            assert worker.poll() is None
+            with_patience(worker)
+        ended = jobs.get(job)
+        assert (ended.status, ended.error["code"]) == ("failed", "internal")
+        assert jobs.resume(job).status == "queued"
+    finally:
+        worker.terminate()
+        worker.wait(20)
+        database.close()
+
+
+def with_patience(process: subprocess.Popen) -> None:
+    """A fifth of a second, or until it ends."""
+    try:
+        process.wait(0.2)
+    except subprocess.TimeoutExpired:
+        return
