@@ -55,7 +55,7 @@ def read_table(path: Path, file_format: Format, texts: Sequence[str] = ()) -> pa
 
     Raises:
         DataError: not readable as that format, with the row where it is known; no rows; too
-            many columns or cells; a column without a name, with one that is too long or
+            many columns, cells or bytes; a column without a name, with one that is too long or
             holds control characters, or with one that stands twice.
     """
     read = {"csv": _read_csv, "ndjson": _read_ndjson, "parquet": _read_parquet}[file_format]
@@ -109,6 +109,7 @@ def _read_ndjson(path: Path, _: Sequence[str]) -> pa.Table:
 def _read_parquet(path: Path, _: Sequence[str]) -> pa.Table:
     with path.open("rb") as file:
         schema = pyarrow.parquet.ParquetFile(file).schema_arrow
+        _check_names(schema.names)
         texts = [field.name for field in schema if is_text(field.type) or is_bytes(field.type)]
         parquet = pyarrow.parquet.ParquetFile(file, read_dictionary=texts)
         metadata = parquet.metadata
@@ -150,7 +151,7 @@ def _first_line(path: Path) -> bytes:
 
 def _check_lines(path: Path) -> None:
     """Each line one JSON object: Arrow breaks on other values, and on those nested too deep."""
-    names: set[str] = set()
+    names: set[int] = set()
     n_rows = 0
     with path.open("rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), 1):
@@ -165,11 +166,12 @@ def _check_lines(path: Path) -> None:
             _check_size(n_rows, len(names))
 
 
-def _fault_of_line(line: bytes, names: set[str]) -> str | None:
+def _fault_of_line(line: bytes, names: set[int]) -> str | None:
     if len(line) > LONGEST_LINE:
         return f"has more than {LONGEST_LINE} bytes"
     try:
         row = json.loads(line.decode("utf-8-sig"))
+        _collect(row, 0, names)
     except UnicodeDecodeError:
         return "is not UTF-8 text"
     except RecursionError:
@@ -178,16 +180,16 @@ def _fault_of_line(line: bytes, names: set[str]) -> str | None:
         return f"is not JSON: {error}"
     if not isinstance(row, dict):
         return "is not an object"
-    _collect(row, "", names)
     return None
 
 
-def _collect(value: Any, path: str, names: set[str]) -> None:
-    """Adds the names of an object, and those of the objects inside it."""
+def _collect(value: Any, path: int, names: set[int]) -> None:
+    """Adds the names of an object and of those inside it, each as a hash with its path."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            names.add(f"{path}{name}")
-            _collect(inner, f"{path}{name}.", names)
+            place = hash((path, name))
+            names.add(place)
+            _collect(inner, place, names)
     elif isinstance(value, list):
         for inner in value:
             _collect(inner, path, names)

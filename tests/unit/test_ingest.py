@@ -179,3 +179,17 @@ def test_long_rows_are_read(tmp_path: Path) -> None:
 def test_columns_that_are_texts_stay_texts(tmp_path: Path) -> None:
     table = read_table(csv(tmp_path, "zip,at\n007,12:00\n012,\n"), "csv", ["zip", "at", "more"])
     assert table.to_pylist() == [{"zip": "007", "at": "12:00"}, {"zip": "012", "at": None}]
+
+
+def test_parquet_names_that_stand_twice_or_hold_dots(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    twice = pa.table([pa.array([1]), pa.array(["a"])], names=["a", "a"])
+    pyarrow.parquet.write_table(twice, path)
+    assert code_of(path, "parquet")[0] == "duplicate_column"
+    nested = pa.array([{"b": "x"}])
+    table = pa.table({"a.b": ["y"], "a": nested, "c.d.": ["z"], "only": nested})
+    pyarrow.parquet.write_table(table, path)
+    row = {"a.b": "y", "a": None, "c.d.": "z", "only": None}
+    assert read_table(path, "parquet").to_pylist() == [row]
+    pyarrow.parquet.write_table(pa.table({"only": nested}), path)
+    assert read_table(path, "parquet").num_rows == 1
