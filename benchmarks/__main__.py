@@ -8,9 +8,29 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import accuracy, operations
+from benchmarks import (
+    accuracy,
+    coverage,
+    estimators,
+    mnist,
+    operations,
+    prediction_sets,
+    search,
+    shift,
+    uci,
+)
 
-BENCHMARKS = {"operations": operations.run, "accuracy": accuracy.run}
+BENCHMARKS = {
+    "operations": operations.run,
+    "accuracy": accuracy.run,
+    "estimators": estimators.run,
+    "coverage": coverage.run,
+    "prediction_sets": prediction_sets.run,
+    "shift": shift.run,
+    "search": search.run,
+    "uci": uci.run,
+    "mnist": mnist.run,
+}
 
 
 def main() -> None:
@@ -23,8 +43,17 @@ def main() -> None:
         default=Path("../shared/data"),
         help="folder with uci/, tabular/ and mnist.npz; sets that are not there are skipped",
     )
-    parser.add_argument("--splits", type=int, default=5, help="random splits of each data set")
+    parser.add_argument(
+        "--splits", type=int, help="splits of each data set; without it, as many as its page says"
+    )
     parser.add_argument("--only", nargs="*", help="only these data sets")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("var/benchmarks"),
+        help="folder for finished pieces: a benchmark that was cut off goes on from there",
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(BENCHMARKS)
     if unknown:

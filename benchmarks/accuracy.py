@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
         "data set", "splits", "measure", "Dropcast", "scikit-learn", "difference", "seconds a fit",
         title="Defaults against scikit-learn's defaults (mean ± standard error over splits)",
     )  # fmt: skip
-    for data in load(arguments.data, arguments.splits):
+    for data in load(arguments.data, arguments.splits or 5):
         if arguments.only and data.name not in arguments.only:
             continue
         results = [

@@ -3,7 +3,7 @@ but the two examples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +34,14 @@ TABULAR: dict[str, tuple[str, str, Task]] = {
 
 def load(folder: Path, n_splits: int) -> Iterator[DataSet]:
     """Every set that is there, smallest first; says which are not."""
-    for name in UCI:
-        if _is_there(path := folder / "uci" / f"{name}.npz"):
-            yield _uci(name, path, n_splits)
+    yield from load_tables(folder, n_splits)
+    if _is_there(path := folder / "mnist.npz"):
+        yield _mnist(path)
+
+
+def load_tables(folder: Path, n_splits: int) -> Iterator[DataSet]:
+    """All but the pictures."""
+    yield from load_uci(folder, n_splits)
     for name, (file, target, task) in TABULAR.items():
         if _is_there(path := folder / "tabular" / file):
             table = read_table(path, "csv")
@@ -46,8 +51,13 @@ def load(folder: Path, n_splits: int) -> Iterator[DataSet]:
         training, test = (read_table(path, "csv") for path in paths)
         table = pa.concat_tables([training, test.cast(training.schema)])
         yield DataSet("adult", table, "income", "classification", [_cut(training, table)])
-    if _is_there(path := folder / "mnist.npz"):
-        yield _mnist(path)
+
+
+def load_uci(folder: Path, n_splits: int, names: Sequence[str] = UCI) -> Iterator[DataSet]:
+    """The sets of the published table, with the first of its 20 splits."""
+    for name in names:
+        if _is_there(path := folder / "uci" / f"{name}.npz"):
+            yield _uci(name, path, n_splits)
 
 
 def _is_there(path: Path) -> bool:

@@ -30,13 +30,17 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from models.calibration import Calibration, CalibrationTable
+from models.conformal import ScoreKind
 from models.errors import ArtifactError
 from models.manifest import check_manifest
 from models.mlp import MLP, MLPConfig
 from models.table import Schema
 
 FORMAT = "dropcast-artifact"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Read as well: without temperatures, and with conformal scores of one kind for each task.
+OLD_FORMAT_VERSION = 1
+OLD_SCORES: dict[str, ScoreKind] = {"std": "scaled", "entropy": "lac"}
 FILES = ("manifest.json", "weights.safetensors", "calibration.safetensors")
 SUMS = "SHA256SUMS"
 MOST_BYTES = 2**31
@@ -78,7 +82,8 @@ class Artifact:
     def card(self) -> dict[str, Any]:
         """What there is to say of it, as plain values; model and version are the registry's."""
         config, target = self.network.config, self.schema.target
-        finest = self.calibration.finest
+        finest, temperatures = self.calibration.finest, dict(self.calibration.temperatures)
+        gaps = dict(self.calibration.analytic_gaps)
         input_p, *layer_p = self.network.probabilities
         return {
             "task": target.task,
@@ -96,10 +101,15 @@ class Artifact:
             "dropout": {"kind": config.dropout, "p": layer_p, "input_p": input_p},
             "metrics": dict(self.metrics),
             "calibration": {
+                "method": "cross" if self.calibration.folds > 1 else "split",
+                "folds": self.calibration.folds,
                 "rows": len(finest.scores),
                 "highest_coverage": finest.highest_coverage,
+                "score": finest.score,
                 "abstain_above": {finest.measure: finest.threshold},
-            },
+            }
+            | ({"temperature": temperatures} if temperatures else {})
+            | ({"analytic_gaps": gaps} if gaps else {}),
             "provenance": dict(self.provenance),
             "artifact_sha256": self.sha256,
         } | ({"labels": list(target.labels)} if target.labels else {})
@@ -166,8 +176,9 @@ def load_artifact(path: str | Path) -> Artifact:
         raise ArtifactError(f"{path}: {SUMS} does not list the files of a {expected}")
     try:
         manifest = json.loads(contents["manifest.json"])
-        if (manifest["format"], manifest["format_version"]) != (FORMAT, FORMAT_VERSION):
-            found = f"{manifest['format']} {manifest['format_version']}"
+        form, number = manifest["format"], manifest["format_version"]
+        if form != FORMAT or number not in (OLD_FORMAT_VERSION, FORMAT_VERSION):
+            found = f"{form} {number}"
             raise ArtifactError(f"{path} is a {found}, and this release reads {expected}")
         return _assemble(manifest, contents, hashlib.sha256(sums).hexdigest())
     except MEANINGLESS as error:
@@ -185,6 +196,10 @@ def _manifest(artifact: Artifact) -> dict[str, Any]:
         "calibration": {
             "measure": artifact.calibration.finest.measure,
             "thresholds": {str(count): c.threshold for count, c in table.items()},
+            "scores": {str(count): c.score for count, c in table.items()},
+            "folds": artifact.calibration.folds,
+            "temperatures": dict(artifact.calibration.temperatures),
+            "analytic_gaps": dict(artifact.calibration.analytic_gaps),
         },
         "metrics": dict(artifact.metrics),
         "provenance": dict(artifact.provenance),
@@ -206,21 +221,34 @@ def _assemble(manifest: dict[str, Any], contents: dict[str, bytes], sha256: str)
         network = MLP(config)
     network.load_state_dict(weights, assign=True)
     scores = safetensors.torch.load(contents["calibration.safetensors"])
-    measure, thresholds = manifest["calibration"]["measure"], manifest["calibration"]["thresholds"]
-    calibration = CalibrationTable(
-        {
-            int(count): Calibration(scores[count].double().numpy(), measure, threshold)
-            for count, threshold in thresholds.items()
-        }
-    )
     return Artifact(
         schema,
         network.eval(),
-        calibration,
+        _calibration(manifest["calibration"], scores, manifest["format_version"]),
         manifest["created_at"],
         manifest["metrics"],
         manifest["provenance"],
         sha256,
+    )
+
+
+def _calibration(
+    values: dict[str, Any], scores: dict[str, Tensor], version: int
+) -> CalibrationTable:
+    measure, thresholds = values["measure"], values["thresholds"]
+    if version == OLD_FORMAT_VERSION:
+        kinds = dict.fromkeys(thresholds, OLD_SCORES[measure])
+        values = {"scores": kinds, "folds": 1, "temperatures": {}, "analytic_gaps": {}}
+    return CalibrationTable(
+        {
+            int(count): Calibration(
+                scores[count].double().numpy(), measure, threshold, values["scores"][count]
+            )
+            for count, threshold in thresholds.items()
+        },
+        values["folds"],
+        values["temperatures"],
+        values["analytic_gaps"],
     )
 
 

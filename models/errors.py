@@ -47,6 +47,10 @@ class NotStochasticError(DropcastError):
     """Monte Carlo was asked of a network that has nothing to draw."""
 
 
+class EstimatorError(DropcastError):
+    """An estimator was asked for what it cannot give."""
+
+
 class NonFiniteError(DropcastError):
     """The network's output overflowed for the rows in `rows`."""
 

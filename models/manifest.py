@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from models.calibration import Calibration
+from models.calibration import Calibration, CalibrationTable
 from models.features import CategoryFeature, NumberFeature
 from models.mlp import MLPConfig
 from models.table import Schema, Target
@@ -32,6 +32,7 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
         _check_fields(kinds[fields["type"]], fields)
     for threshold in manifest["calibration"]["thresholds"].values():
         _check_fields(Calibration, {"threshold": threshold})
+    _check_fields(CalibrationTable, manifest["calibration"])
 
 
 def _check_fields(kind: type, values: Mapping[str, Any]) -> None:
@@ -48,7 +49,7 @@ def _fits(value: Any, hint: Any) -> bool:
     """Whether a JSON value can stand for the type; a tuple is written as an array."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any or origin is Literal:
-        return True  # MLPConfig looks at its words itself
+        return True  # MLPConfig and Calibration look at their words themselves
     if origin is UnionType:
         return any(_fits(value, argument) for argument in arguments)
     if origin is tuple:

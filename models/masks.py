@@ -2,13 +2,15 @@
 
 A seed names one endless table of 32-bit words, a row for each sample. A sample's noise
 depends on the seed, its number and the sizes of the layers: not on T, on the rows it
-meets, or on how the work is cut. Words are drawn on the CPU and shipped.
+meets, or on how the work is cut. Words are drawn on the CPU and shipped. Stratified masks
+depend on the size of their designs, too.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -19,6 +21,8 @@ from models.dropout import inverted_scale
 from models.mlp import DropoutKind
 
 WORD = 2.0**32
+# Permutations that the units of a stratified design share.
+_ORDERS = 64
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,23 @@ class NoiseSite:
     @property
     def is_active(self) -> bool:
         return self.p > 0.0
+
+    @cached_property
+    def moments(self) -> tuple[float, float]:
+        """Mean and variance of the noise; of the concrete kind by a sum over log odds."""
+        if not self.is_active:
+            return 1.0, 0.0
+        if self.p == 1.0:
+            return 0.0, 0.0
+        if self.kind != "concrete":
+            return 1.0, self.p / (1.0 - self.p)
+        # Of the uniform number that a value comes from: its log odds are logistic.
+        log_odds = np.linspace(-45.0, 45.0, 2**15 + 1)
+        weights = np.exp(-np.abs(log_odds)) / (1.0 + np.exp(-np.abs(log_odds))) ** 2
+        weights /= weights.sum()
+        noise = _concrete_noise(self, log_odds)
+        mean = float(weights @ noise)
+        return mean, float(weights @ (noise - mean) ** 2)
 
 
 class MaskStream:
@@ -74,6 +95,95 @@ class MaskStream:
         return masks
 
 
+class StratifiedStream:
+    """Masks like those of `MaskStream`, stratified: of the n samples of one design each unit
+    meets every n-th part of its noise distribution once.
+
+    A single sample's masks are distributed as independent ones, units independent of each
+    other; over a design the effect of each unit alone cancels in a mean. A unit's order of
+    strata is one of `_ORDERS` permutations, begun anywhere: pairs of units that share one are
+    too few to matter, and a table of them stays in the cache where a permutation for each
+    unit would not.
+    Source: McKay, Beckman & Conover 1979 (Latin hypercube sampling).
+    """
+
+    def __init__(
+        self,
+        sites: tuple[NoiseSite, ...],
+        seed: int,
+        *,
+        samples_per_design: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._sites = sites
+        self._seed = seed
+        self._n = samples_per_design
+        self._device = torch.device(device)
+        self._active = sum(site.size for site in sites if site.is_active)
+        self._width = self._active + self._active % 2
+        self._taken = 0
+
+    def take(self, n_samples: int) -> list[Tensor | None]:
+        """The masks of the next samples, as `MaskStream.take` gives them."""
+        parts = []
+        while n_samples:
+            at = self._taken % self._n
+            if at == 0:
+                self._begin_design(self._taken // self._n)
+            count = min(n_samples, self._n - at)
+            parts.append(self._take_within_design(at, count))
+            self._taken += count
+            n_samples -= count
+        return [
+            None if site[0] is None else torch.from_numpy(np.concatenate(site)).to(self._device)
+            for site in zip(*parts, strict=True)
+        ]
+
+    def _begin_design(self, number: int) -> None:
+        n = self._n
+        seeds = np.random.SeedSequence(self._seed, spawn_key=(n, number))
+        self._bits = np.random.PCG64DXSM(seeds)
+        order = self._words(_ORDERS, n).argsort(axis=1, kind="stable")
+        # Twice, so that a turned order is a slice.
+        self._strata = np.concatenate([order, order], axis=1).astype(np.int32).reshape(-1)
+        which, turn, self._rounding = self._words(3, self._width)[:, : self._active]
+        self._begin = 2 * n * (which.astype(np.int64) % _ORDERS)
+        self._begin += (turn.astype(np.int64) * n) >> 32
+
+    def _take_within_design(self, first: int, count: int) -> list[np.ndarray | None]:
+        strata = self._strata.take(np.arange(first, first + count)[:, None] + self._begin)
+        if any(site.kind in ("gaussian", "concrete") for site in self._sites):
+            within = (self._words(count, self._width)[:, : self._active] + 0.5) / WORD
+            uniform = (strata + within) / self._n
+        else:
+            uniform = strata
+        masks: list[np.ndarray | None] = []
+        column = 0
+        for site in self._sites:
+            if not site.is_active:
+                masks.append(None)
+                continue
+            units = slice(column, column + site.size)
+            masks.append(self._noise(site, uniform[:, units], self._rounding[units]))
+            column += site.size
+        return masks
+
+    def _noise(self, site: NoiseSite, places: np.ndarray, rounding: np.ndarray) -> np.ndarray:
+        if site.p == 1.0:
+            return np.zeros(places.shape, dtype=np.float32)
+        if site.kind in ("gaussian", "concrete"):
+            return _noise_at(site, places)
+        # p of n samples are dropped, a fraction of one by chance.
+        dropped, rest = divmod(site.p * self._n, 1.0)
+        threshold = int(dropped) + (rounding < rest * WORD)
+        return np.multiply(places >= threshold, inverted_scale(site.p), dtype=np.float32)
+
+    def _words(self, rows: int, columns: int) -> np.ndarray:
+        """(rows, columns) 32-bit words; their number is even, as a generator's word is 64."""
+        raw = cast("np.ndarray", self._bits.random_raw(rows * columns // 2))
+        return raw.astype("<u8", copy=False).view("<u4").reshape(rows, columns)
+
+
 def _noise(site: NoiseSite, words: np.ndarray) -> np.ndarray:
     """Multiplicative noise (n, size), float32, from uniform 32-bit words of that shape."""
     if site.p == 1.0:
@@ -81,12 +191,21 @@ def _noise(site: NoiseSite, words: np.ndarray) -> np.ndarray:
     if site.kind in ("bernoulli", "dropconnect"):
         threshold = np.uint32(min(round(site.p * WORD), 2**32 - 1))
         return np.multiply(words >= threshold, inverted_scale(site.p), dtype=np.float32)
-    uniform = (words.astype(np.float64) + 0.5) / WORD
+    return _noise_at(site, (words.astype(np.float64) + 0.5) / WORD)
+
+
+def _noise_at(site: NoiseSite, uniform: np.ndarray) -> np.ndarray:
+    """Gaussian or concrete noise, float32, from uniform numbers inside (0, 1)."""
     if site.kind == "gaussian":
         normal = torch.special.ndtri(torch.from_numpy(uniform)).numpy()
         noise = 1.0 + math.sqrt(site.p / (1.0 - site.p)) * normal
     else:
-        log_odds = math.log(site.p / (1.0 - site.p)) + np.log(uniform) - np.log1p(-uniform)
-        kept = 1.0 / (1.0 + np.exp(np.clip(log_odds / site.temperature, -80.0, 80.0)))
-        noise = kept * inverted_scale(site.p)
+        noise = _concrete_noise(site, np.log(uniform) - np.log1p(-uniform))
     return np.asarray(noise, dtype=np.float32)
+
+
+def _concrete_noise(site: NoiseSite, log_odds: np.ndarray) -> np.ndarray:
+    """Relaxed Bernoulli noise from log odds of uniform numbers (Gal et al. 2017, equation 5)."""
+    shifted = math.log(site.p / (1.0 - site.p)) + log_odds
+    kept = 1.0 / (1.0 + np.exp(np.clip(shifted / site.temperature, -80.0, 80.0)))
+    return np.asarray(kept * inverted_scale(site.p))

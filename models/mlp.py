@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -45,11 +46,14 @@ class MLPConfig:
 
     `p` holds one drop probability for each hidden layer; a single number stands for all
     of them. With kind "dropconnect" it belongs to the weights that read that layer, and
-    `input_p` to those that read the input.
+    `input_p` to those that read the input. The logits of eval mode are divided by
+    `eval_temperature` (Guo et al. 2017); those of a stochastic pass have their temperature
+    in the weights.
 
     Raises:
         ValueError: a size below 1, an unknown activation, kind or head, a p outside
-            [0, 1], or as many p as there are no hidden layers for.
+            [0, 1], as many p as there are no hidden layers for, or a temperature that is not
+            positive or of a regression.
     """
 
     in_features: int
@@ -60,6 +64,7 @@ class MLPConfig:
     p: tuple[float, ...] | float = 0.1
     input_p: float = 0.0
     head: Head = "regression"
+    eval_temperature: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
@@ -80,6 +85,10 @@ class MLPConfig:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} has to be one of {', '.join(known)}")
+        if not (self.eval_temperature > 0.0 and math.isfinite(self.eval_temperature)):
+            raise ValueError(f"a temperature is positive and finite, not {self.eval_temperature}")
+        if self.head == "regression" and self.eval_temperature != 1.0:
+            raise ValueError("a regression has no temperature")
 
     @property
     def layer_p(self) -> tuple[float, ...]:
@@ -95,6 +104,11 @@ class MLPConfig:
     def to_dict(self) -> dict[str, Any]:
         """The fields as values that JSON can hold; `MLPConfig(**fields)` is the way back."""
         return {**asdict(self), "hidden": list(self.hidden), "p": list(self.layer_p)}
+
+
+def divide(logits: Tensor, temperature: float) -> Tensor:
+    """The logits at that temperature."""
+    return logits if temperature == 1.0 else logits / temperature
 
 
 class MLP(nn.Module):
@@ -137,10 +151,12 @@ class MLP(nn.Module):
 
     def raw(self, x: Tensor) -> Tensor:
         """All outputs of the last layer: (N, C) logits for classification; for regression
-        (N, 2C), the means and then the logarithms of the noise variances, unclamped."""
+        (N, 2C), the means and then the logarithms of the noise variances, unclamped. Before
+        the eval temperature."""
         outputs: Tensor = self.linears[-1](self.features(x))
         return outputs
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C) logits, or means of the standardised target, from inputs (N, D)."""
-        return self.raw(x)[..., : self.config.out_features]
+        outputs = self.raw(x)[..., : self.config.out_features]
+        return outputs if self.training else divide(outputs, self.config.eval_temperature)

@@ -1,4 +1,4 @@
-"""From a table to an artifact: split, fit, noise, calibration, in this order.
+"""From a table to an artifact: split, fit, settle, calibrate, in this order.
 
 Everything here follows from the table, the recipe and its seed, so that an interrupted run
 can start again from the file and its last checkpoint and end in the same artifact.
@@ -6,7 +6,7 @@ can start again from the file and its last checkpoint and end in the same artifa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,9 +16,12 @@ import torch
 
 from models.artifact import Artifact
 from models.calibration import LEAST_ROWS, calibrate
-from models.errors import DataError, EncodeError, TrainingError
-from models.mlp import MLP, DropoutKind, MLPConfig
-from models.sampling import Plan, make_plan, predict, sample
+from models.errors import DataError, EncodeError
+from models.held_out import N_SAMPLES, hold_out
+from models.interval_choice import choose_scores
+from models.mlp import DropoutKind, MLPConfig
+from models.report import analytic_gaps, mean_nll, measure, sampling_curve
+from models.sampling import make_plan
 from models.schema_inference import (
     encode_features,
     encode_target,
@@ -27,11 +30,10 @@ from models.schema_inference import (
     labelled_rows,
     records,
 )
-from models.scores import classification_errors, mixture_nll, regression_errors
-from models.table import Schema, Task, softmax
+from models.settling import settle
+from models.table import Schema, Task
 from models.training import FitResult
 from models.training_run import Split, TrainingOptions
-from models.uncertainty import to_gaussians
 
 Array = np.ndarray
 
@@ -39,25 +41,32 @@ LEAST_TRAINING_ROWS = 20
 # More rows than these sharpen nothing: they are worth more in training.
 MOST_CALIBRATION_ROWS = 10_000
 MOST_VALIDATION_ROWS = 20_000
-# Samples behind the calibration and the metrics, and the seed that names them.
-N_SAMPLES, SEED = 100, 0
+MOST_FOLDS = 10
+DEFAULT_P = 0.1
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All choices of a training run. Fractions are of the rows whose target is known."""
+    """All choices of a training run. Fractions are of the rows whose target is known; p "auto"
+    is one for `models.search` to choose, or for Concrete dropout to learn."""
 
     target: str
     task: Task | Literal["auto"] = "auto"
     hidden: tuple[int, ...] = (256, 256)
     activation: str = "relu"
     dropout: DropoutKind = "bernoulli"
-    p: tuple[float, ...] | float = 0.1
+    p: tuple[float, ...] | float | Literal["auto"] = DEFAULT_P
     input_p: float = 0.0
     training: TrainingOptions = field(default_factory=TrainingOptions)
     validation_fraction: float = 0.1
     calibration_fraction: float = 0.15
+    calibration: Literal["auto", "split", "cross"] = "auto"
     seed: int = 0
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether p is to be found before the fit."""
+        return self.p == "auto" and self.dropout != "concrete"
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,9 @@ class Prepared:
     held_out: pa.Table
 
 
-def prepare(table: pa.Table, recipe: Recipe) -> Prepared:
-    """Splits and encodes the table.
+def prepare(table: pa.Table, recipe: Recipe, fold: int = 0) -> Prepared:
+    """Splits and encodes the table; for cross-conformal calibration with the rows of another
+    fold than the first held out (`models.cross_conformal`).
 
     Raises:
         DataError: the target or the columns cannot be used, or there are too few rows.
@@ -85,7 +95,7 @@ def prepare(table: pa.Table, recipe: Recipe) -> Prepared:
     table = labelled_rows(table, recipe.target)
     task = infer_task(table, recipe.target) if recipe.task == "auto" else recipe.task
     strata = _strata(table, recipe.target) if task == "classification" else None
-    training, validation, calibration = _split(table.num_rows, recipe, strata)
+    training, validation, calibration = _split(table.num_rows, recipe, strata, fold)
     schema = infer_schema(table, recipe.target, task, training)
     config = MLPConfig(
         in_features=schema.in_features,
@@ -93,7 +103,7 @@ def prepare(table: pa.Table, recipe: Recipe) -> Prepared:
         hidden=recipe.hidden,
         activation=recipe.activation,
         dropout=recipe.dropout,
-        p=recipe.p,
+        p=DEFAULT_P if recipe.p == "auto" else recipe.p,
         input_p=recipe.input_p,
         head=task,
     )
@@ -110,35 +120,56 @@ def prepare(table: pa.Table, recipe: Recipe) -> Prepared:
 
 
 def finish(
-    prepared: Prepared, fitted: FitResult, created_at: str, provenance: Mapping[str, Any]
+    prepared: Prepared,
+    fitted: FitResult,
+    created_at: str,
+    provenance: Mapping[str, Any],
+    folds: Sequence[tuple[Prepared, FitResult]] = (),
 ) -> Artifact:
-    """The artifact of a fitted network: its noise settled, calibrated and measured.
+    """The artifact of a fitted network: settled on the validation rows, calibrated and
+    measured on the calibration rows, which neither the weights nor the choice of the epoch
+    have seen.
 
-    The metrics are those of the calibration rows, which neither the weights nor the choice
-    of the epoch have seen.
+    With `folds`, networks fitted alike to other splits of the same table, their calibration
+    rows are pooled with these (`models.cross_conformal`); the metrics of the version stay
+    those of its own, and the folds' are told beside them.
 
     Raises:
-        TrainingError: an output of the network is not a finite number.
+        TrainingError: an output of a network is not a finite number.
     """
-    network, schema, split = fitted.network, prepared.schema, prepared.calibration
-    if schema.target.task == "regression":
-        _settle_noise(network, prepared.validation)
-    plan = make_plan(network)
-    drawn = _draw(plan, split.x)
-    truth = _truth(schema, split.y.numpy())
+    settled, target = settle(fitted.network, prepared.validation), prepared.schema.target
+    plan = make_plan(settled.network)
+    scores = choose_scores(plan, target, prepared.validation)
+    own = hold_out(plan, target, prepared.calibration)
+    parts = [own]
+    for fold, fit in folds:
+        others = make_plan(settle(fit.network, fold.validation).network)
+        parts.append(hold_out(others, fold.schema.target, fold.calibration))
+    gaps = analytic_gaps(plan, target, prepared.calibration) if plan.is_stochastic else {}
+    calibration = calibrate(parts, scores, settled.temperatures, gaps)
+    kind = calibration.finest.score
     metrics = {
         "rows": {
             "training": len(prepared.training),
             "validation": len(prepared.validation),
-            "calibration": len(split),
+            "calibration": len(prepared.calibration),
         },
         "epochs": len(fitted.history),
         "best_epoch": fitted.best_epoch,
-        "eval_mode": _metrics(schema, predict(plan, split.x).double().numpy()[None], truth),
-        "mc_mode": {"n_samples": N_SAMPLES} | _metrics(schema, drawn, truth),
+        "eval_mode": measure([own], dropout=False, score=kind),
+        "mc_mode": {"n_samples": N_SAMPLES} | measure([own], dropout=True, score=kind),
     }
-    calibration = calibrate(schema.target, drawn, truth)
-    return Artifact(schema, network, calibration, created_at, metrics, dict(provenance))
+    if plan.is_stochastic:
+        metrics["sampling_curve"] = sampling_curve(plan, target, prepared.calibration)
+    if folds:
+        metrics["out_of_fold"] = {
+            "rows": sum(len(part.truth) for part in parts),
+            "eval_mode": measure(parts, dropout=False, score=kind),
+            "mc_mode": {"n_samples": N_SAMPLES} | measure(parts, dropout=True, score=kind),
+        }
+    return Artifact(
+        prepared.schema, settled.network, calibration, created_at, metrics, dict(provenance)
+    )
 
 
 def proper_score(artifact: Artifact, held_out: pa.Table) -> float | None:
@@ -150,11 +181,17 @@ def proper_score(artifact: Artifact, held_out: pa.Table) -> float | None:
         return None
     try:
         x = artifact.encode(records(held_out, schema))
-        truth = encode_target(held_out, schema)
+        y = torch.from_numpy(encode_target(held_out, schema))
     except (DataError, EncodeError, LookupError, TypeError, ValueError, pa.ArrowException):
         return None
-    raw = _draw(make_plan(artifact.network), x)
-    return _metrics(schema, raw, _truth(schema, truth))["nll"]
+    found = hold_out(make_plan(artifact.network), schema.target, Split(x, y))
+    return mean_nll(found)
+
+
+def count_folds(n_rows: int, n_calibration: int) -> int:
+    """Into how many folds so many rows fall: of at least the calibration rows' number each,
+    unless that makes too many."""
+    return min(MOST_FOLDS, max(2, n_rows // n_calibration))
 
 
 def _strata(table: pa.Table, target: str) -> Array:
@@ -164,8 +201,15 @@ def _strata(table: pa.Table, target: str) -> Array:
     return strata
 
 
-def _split(n_rows: int, recipe: Recipe, strata: Array | None) -> tuple[Array, Array, Array]:
-    """Row numbers for training, validation and calibration; classes in equal shares."""
+def _split(
+    n_rows: int, recipe: Recipe, strata: Array | None, fold: int
+) -> tuple[Array, Array, Array]:
+    """Row numbers for training, validation and calibration; classes in equal shares.
+
+    In the first fold all three lie in a row, calibration first. The rows behind it are cut
+    into `count_folds` - 1 further folds; those of the one asked for calibrate, the next ones
+    validate, and so around.
+    """
     n_calibration = max(LEAST_ROWS, round(recipe.calibration_fraction * n_rows))
     n_calibration = min(n_calibration, MOST_CALIBRATION_ROWS)
     n_validation = max(LEAST_ROWS // 2, round(recipe.validation_fraction * n_rows))
@@ -190,58 +234,12 @@ def _split(n_rows: int, recipe: Recipe, strata: Array | None) -> tuple[Array, Ar
             place[rows] = (np.arange(len(rows)) + rng.random()) / len(rows)
             place[rows[-1]] = 2.0
     order = np.argsort(place, kind="stable")
+    if fold > 0:
+        n_others = count_folds(n_rows, n_calibration) - 1
+        ends = n_calibration + np.arange(n_others + 1) * (n_rows - n_calibration) // n_others
+        order = np.roll(order, -int(ends[fold - 1]))
+        n_calibration = int(ends[fold] - ends[fold - 1])
     calibration, validation, training = np.split(
         order, [n_calibration, n_calibration + n_validation]
     )
     return np.sort(training), np.sort(validation), np.sort(calibration)
-
-
-@torch.no_grad()
-def _settle_noise(network: MLP, validation: Split) -> None:
-    """Scales the noise variance to the validation rows, or replaces it by a constant one.
-
-    In training the residuals hold the masks' variance too; here it is subtracted. The
-    better of the two by the likelihood of the predictive mean and variance is written into
-    the last layer's weights, so that an artifact carries nothing but its network.
-    """
-    raw = torch.from_numpy(_draw(make_plan(network), validation.x))
-    epistemic, noise = raw[..., 0].var(dim=0), raw[..., 1].exp().mean(dim=0)
-    squared = (validation.y - raw[..., 0].mean(dim=0)).square()
-    scales = torch.logspace(-4, 1, 251, dtype=torch.float64)[:, None]
-    losses = []
-    for shape in (noise, torch.ones_like(noise)):
-        variance = epistemic + scales * shape
-        losses.append((variance.log() + squared / variance).mean(dim=1))
-    scaled, constant = (loss.min().item() for loss in losses)
-    last = network.linears[-1]
-    assert isinstance(last, torch.nn.Linear)
-    if scaled <= constant:
-        last.bias[1] += scales[losses[0].argmin()].log().item()
-    else:
-        last.weight[1] = 0.0
-        last.bias[1] = scales[losses[1].argmin()].log().item()
-
-
-def _draw(plan: Plan, x: torch.Tensor) -> Array:
-    raw = sample(plan, x, seed=SEED, n_samples=N_SAMPLES).double().numpy()
-    if not np.isfinite(raw).all():
-        raise TrainingError(
-            "diverged", "the trained network's outputs are not finite: try a lower learning_rate"
-        )
-    return raw
-
-
-def _truth(schema: Schema, encoded: Array) -> Array:
-    """Class positions, or values in the target's units."""
-    if schema.target.task == "classification":
-        return encoded
-    return encoded.astype(np.float64) * schema.target.std + schema.target.mean
-
-
-def _metrics(schema: Schema, raw: Array, truth: Array) -> dict[str, float]:
-    """Scores of the equal mixture of raw outputs (T, N, K)."""
-    if schema.target.task == "classification":
-        return classification_errors(truth, softmax(raw).mean(axis=0))
-    means, variances = to_gaussians(schema.target, raw)
-    nll = mixture_nll(truth, means, variances)
-    return regression_errors(truth, means.mean(axis=0)) | {"nll": nll}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.dropout import inverted_scale
 from models.masks import MaskStream, NoiseSite
-from models.mlp import ACTIVATIONS
+from models.mlp import ACTIVATIONS, divide
 from models.sampling import Plan
 
 Array = np.ndarray
@@ -25,8 +25,9 @@ class LayerTrace:
     For units: `masked` = `sample` · mask · scale, all (units,). For DropConnect the mask is
     that of the weights, (out, in), and activations are the layer's outputs, (out,), with its
     own weights whole (`sample`) and thinned (`masked`); of the last layer these are the C
-    outputs, without the noise variance. Gaussian noise is its own mask, and as its mean is 1
-    its scale is 1. `fraction_dropped` is of the first sample; a concrete mask below 1/2 counts.
+    outputs, without the noise variance, in eval mode at its temperature. Gaussian noise is its
+    own mask, and as its mean is 1 its scale is 1. `fraction_dropped` is of the first sample; a
+    concrete mask below 1/2 counts.
     """
 
     name: str
@@ -92,6 +93,8 @@ def _weight_layers(plan: Plan, x: Tensor, masks: list[Tensor | None]) -> list[La
         evaluated = activation(evaluated @ weight + bias)
         whole = activation(sampled @ weight + bias)
         sampled = activation(sampled @ thinned + bias)
+        if i == len(sizes) - 1:
+            evaluated = divide(evaluated, plan.config.eval_temperature)
         if i > 0 or site.is_active:
             layers.append(_layer(f"linear {i + 1}", site, shaped, evaluated, whole, sampled))
     return layers

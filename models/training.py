@@ -15,7 +15,8 @@ from models.training_run import Epoch, Run, Split, TrainingOptions
 
 @dataclass(frozen=True)
 class FitResult:
-    """The network of the best epoch, in eval mode on the CPU, and every epoch's report."""
+    """The network of the best epoch, or of the last if that was to be kept, in eval mode on the
+    CPU; which epoch it is; and every epoch's report."""
 
     network: MLP
     history: tuple[Epoch, ...]
@@ -32,7 +33,8 @@ def fit(
     checkpoint: Path | None = None,
     should_checkpoint: Callable[[], bool] = lambda: True,
 ) -> FitResult:
-    """A network fitted to the training rows, as it was at its best on the validation rows.
+    """A network fitted to the training rows, as it was at its best on the validation rows (or, by
+    the option `keep`, at the end).
 
     With `checkpoint` the state after an epoch is kept in that file whenever
     `should_checkpoint()` says so, and a file left by an interrupted run is continued: the
@@ -56,4 +58,5 @@ def fit(
                 save_checkpoint(run, checkpoint)
             on_epoch(report)
         history = tuple(Epoch(**report) for report in run.state.history)
-        return FitResult(run.best.cpu().eval(), history, run.state.best_epoch)
+        network, epoch = run.kept
+        return FitResult(network.cpu().eval(), history, epoch)

@@ -30,7 +30,8 @@ class TrainingOptions:
     overconfidence (Szegedy et al. 2016, section 7); losses are reported without it. Patience
     counts epochs without a better validation loss. What is validated and kept is the running
     mean of the weights, which remembers `averaging` of itself at each step (Polyak & Juditsky
-    1992, in its exponential form).
+    1992, in its exponential form). To `keep` the last epoch, not the best, is to train for all
+    epochs whatever the validation loss: so a network can have every row for training.
     """
 
     epochs: int | None = None
@@ -44,6 +45,7 @@ class TrainingOptions:
     class_weights: Literal["balanced"] | None = None
     label_smoothing: float = 0.01
     averaging: float = 0.998
+    keep: Literal["best", "last"] = "best"
     seed: int = 0
     device: str = "cpu"
 
@@ -158,10 +160,17 @@ class Run:
         """No epochs left, or no patience."""
         assert self.options.epochs is not None
         stalled = self.state.epoch - self.state.best_epoch
-        return (
-            self.state.epoch >= self.options.epochs
-            or stalled >= self.options.early_stopping_patience
+        has_patience = stalled < self.options.early_stopping_patience
+        return self.state.epoch >= self.options.epochs or not (
+            has_patience or self.options.keep == "last"
         )
+
+    @property
+    def kept(self) -> tuple[MLP, int]:
+        """The network to keep so far, and its epoch."""
+        if self.options.keep == "last":
+            return self.average, self.state.epoch
+        return self.best, self.state.best_epoch
 
     def train_epoch(self) -> Epoch:
         """One pass over the training rows in a new order, then a look at the validation rows.

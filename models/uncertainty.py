@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
+from models.errors import NonFiniteError
 from models.table import Target, softmax
 
 Array = np.ndarray
@@ -70,6 +71,30 @@ def to_gaussians(target: Target, raw: Array) -> tuple[Array, Array]:
     return means, np.exp(raw[..., 1]) * target.std**2
 
 
+def moments(summary: Summary) -> tuple[Array, Array]:
+    """Mean and its spread over thinned networks: (N,) values, or (N, C) probabilities."""
+    if isinstance(summary, RegressionSummary):
+        return summary.mean, summary.epistemic_std
+    return summary.probabilities, summary.std
+
+
+def is_finite(summary: Summary) -> Array:
+    """Which rows (N,) hold finite numbers only."""
+    columns = [getattr(summary, item.name) for item in fields(summary)]
+    flat = [column.reshape(len(column), -1) for column in columns]
+    return np.asarray(np.isfinite(np.concatenate(flat, axis=1)).all(axis=1))
+
+
+def check_finite(is_finite: Array, first_row: int = 0) -> None:
+    """Nothing, if all rows (N,) are.
+
+    Raises:
+        NonFiniteError: with the others, counted from `first_row`.
+    """
+    if not is_finite.all():
+        raise NonFiniteError([first_row + int(row) for row in np.flatnonzero(~is_finite)])
+
+
 def join(parts: Sequence[Summary]) -> Summary:
     """The summary of the rows of all parts, in order."""
     first = parts[0]
@@ -78,6 +103,12 @@ def join(parts: Sequence[Summary]) -> Summary:
         for item in fields(first)
     }
     return type(first)(**columns)
+
+
+def take_rows(summary: Summary, rows: Array) -> Summary:
+    """The summary of those rows alone."""
+    columns = {item.name: getattr(summary, item.name)[rows] for item in fields(summary)}
+    return type(summary)(**columns)
 
 
 def summarise_regression(
@@ -98,27 +129,34 @@ def summarise_regression(
     )
 
 
-def summarise_classification(probabilities: Array) -> ClassificationSummary:
+def summarise_classification(
+    probabilities: Array, *, are_draws: bool = True
+) -> ClassificationSummary:
     """Averages, entropies and votes of N rows from samples (T, N, C), T at least 2.
 
     Measures as in Gal 2016, section 3.3: predictive entropy, mutual information (BALD)
-    and variation ratio.
+    and variation ratio. Points of an integral, which are no random draws, have no standard
+    error.
     """
-    n_samples, _, n_classes = probabilities.shape
+    n_samples = len(probabilities)
     mean = probabilities.mean(axis=0)
-    std = probabilities.std(axis=0, ddof=1)
+    std = probabilities.std(axis=0, ddof=1 if are_draws else 0)
     entropy = entropies(mean)
-    votes = probabilities.argmax(axis=2)
-    counts = np.stack([(votes == label).sum(axis=0) for label in range(n_classes)])
     return ClassificationSummary(
         probabilities=mean,
         std=std,
-        standard_error=std / np.sqrt(n_samples),
+        standard_error=std / np.sqrt(n_samples) if are_draws else np.zeros_like(std),
         entropy=entropy,
         # Jensen: never above the entropy of the mean but by rounding.
         expected_entropy=np.minimum(entropies(probabilities).mean(axis=0), entropy),
-        variation_ratio=1.0 - counts.max(axis=0) / n_samples,
+        variation_ratio=1.0 - count_votes(probabilities).max(axis=0) / n_samples,
     )
+
+
+def count_votes(probabilities: Array) -> Array:
+    """How many of T samples (T, N, C) hold each class for the most probable, (C, N)."""
+    votes = probabilities.argmax(axis=2)
+    return np.stack([(votes == label).sum(axis=0) for label in range(probabilities.shape[2])])
 
 
 def entropies(probabilities: Array) -> Array:

@@ -34,13 +34,15 @@ def uncertain_predictions(
     calibration: Calibration,
     quantiles: Sequence[float],
     coverage: float,
+    uniforms: Array,
 ) -> list[Row]:
-    """Rows of `:uncertainty`: eval-mode values (N, C) beside what was drawn."""
+    """Rows of `:uncertainty`: eval-mode values (N, C) beside what was drawn, with a number
+    for each row (`models.conformal.row_uniforms`) that its prediction set turns on."""
     abstains = calibration.abstains(drawn.summary)
     if isinstance(drawn.summary, RegressionSummary):
         rows = _regression_rows(drawn.summary, values, calibration, quantiles, coverage)
     else:
-        rows = _classification_rows(target, drawn.summary, values, calibration, coverage)
+        rows = _classification_rows(target, drawn.summary, values, calibration, coverage, uniforms)
     for row, abstain in zip(rows, abstains.tolist(), strict=True):
         row["decision"] = "abstain" if abstain else "accept"
     if drawn.samples is not None:
@@ -113,8 +115,9 @@ def _classification_rows(
     values: Array,
     calibration: Calibration,
     coverage: float,
+    uniforms: Array,
 ) -> list[Row]:
-    members = calibration.prediction_set(summary.probabilities, coverage)
+    members = calibration.prediction_set(summary.probabilities, coverage, uniforms)
     deterministic = predictions(target, values)
     rows = []
     for i, answer in enumerate(predictions(target, summary.probabilities)):

@@ -104,7 +104,12 @@ def train(
     dropout: Annotated[
         str, typer.Option(help="bernoulli, gaussian, concrete or dropconnect")
     ] = "bernoulli",
-    p: Annotated[float, typer.Option(help="Probability that a unit is dropped")] = 0.1,
+    p: Annotated[
+        str,
+        typer.Option(
+            help="Probability that a unit is dropped; auto searches it, for the time of four fits"
+        ),
+    ] = "0.1",
     epochs: Annotated[int | None, typer.Option(help="Most epochs")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same weights")] = 0,
     promote: Annotated[str, typer.Option(help="if_better, always or never")] = "if_better",
@@ -114,7 +119,7 @@ def train(
 
     hyperparameters: dict[str, Any] = {
         "hidden": _widths(hidden),
-        "dropout": {"kind": dropout, "p": p},
+        "dropout": {"kind": dropout, "p": _probability(p)},
         "epochs": epochs,
     }
     request = {
@@ -143,7 +148,13 @@ def uncertainty(
     name: ModelName,
     file: RowsFile,
     version: VersionNumber = None,
-    samples: Annotated[int, typer.Option(help="Thinned networks to draw")] = 100,
+    samples: Annotated[
+        int,
+        typer.Option(help="Thinned networks to draw, or as many as make the answer as accurate"),
+    ] = 100,
+    estimator: Annotated[
+        str, typer.Option(help="auto, mc, stratified, control_variate or analytic")
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="Names their masks")] = 0,
     coverage: Annotated[float, typer.Option(help="Of the intervals or prediction sets")] = 0.9,
     output: Output = None,
@@ -151,7 +162,12 @@ def uncertainty(
     """Predict the rows of a file with their uncertainty, dropout on."""
     from service.commands.ask import ask  # noqa: PLC0415
 
-    options = {"n_samples": samples, "seed": seed, "coverage": coverage}
+    options = {
+        "n_samples": samples,
+        "estimator": estimator,
+        "seed": seed,
+        "coverage": coverage,
+    }
     raise typer.Exit(ask(_settings(quiet=True), name, file, version, options, output))
 
 
@@ -169,6 +185,14 @@ def _widths(text: str) -> list[int]:
     except ValueError:
         message = f"whole numbers with commas between are due, as 256,256, not {text!r}"
         raise typer.BadParameter(message, param_hint="'--hidden'") from None
+
+
+def _probability(text: str) -> float | str:
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        message = f"a number or auto is due, not {text!r}"
+        raise typer.BadParameter(message, param_hint="'--p'") from None
 
 
 def _settings(*, quiet: bool = False, **given: Any) -> Any:

@@ -22,6 +22,7 @@ from models.errors import (
     DataError,
     DropcastError,
     EncodeError,
+    EstimatorError,
     NonFiniteError,
     NotStochasticError,
 )
@@ -99,6 +100,7 @@ KINDS: Mapping[type[Exception], _Kind] = {
     NotReadyError: _Kind(503, "not-ready", "Not ready to serve"),
     EncodeError: _Kind(422, "invalid-instance", "An instance does not fit the model"),
     NonFiniteError: _Kind(422, "not-finite", "The answer would not be finite"),
+    EstimatorError: _Kind(422, "invalid", "The request is not valid"),
     NotStochasticError: _Kind(422, "no-dropout", "The model has no dropout"),
     CoverageError: _Kind(422, "coverage", "More coverage than calibration can vouch for"),
     DataError: _Kind(422, "invalid-data", "The data cannot be used"),

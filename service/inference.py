@@ -16,9 +16,16 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from models.conformal import row_uniforms
 from models.device import available_threads
 from models.errors import NonFiniteError
-from models.estimators import Draw, estimate
+from models.estimators import (
+    Draw,
+    choose,
+    estimate,
+    linearised_floats_per_row,
+    linearised_work_per_row,
+)
 from models.sampling import Plan, predict
 from models.trace import trace_dropout
 from service import answers
@@ -40,9 +47,12 @@ MASK_WORK = 100
 # Work, and rows, up to which a request is computed on the event loop: about 1 ms.
 INLINE_WORK = 40_000_000
 INLINE_ROWS = 64
+# The analytic mean's gap, in stds, of a version that was made before it was measured.
+UNKNOWN_GAP = 1.0
 # Two, so that one long request does not hold up all others.
 COMPUTE_THREADS = 2
-# Outputs held at once by a draw that may stop early, or that is sent whole: 80 MB.
+# Outputs held at once by a draw that may stop early, or that is sent whole: 80 MB as drawn, and
+# about twenty times that while they are summarised.
 MOST_KEPT_OUTPUTS = 20_000_000
 
 
@@ -92,27 +102,40 @@ class Inference:
             InvalidError: more rows, samples or work than the limits allow.
             EncodeError: rows that do not fit the schema.
             NotStochasticError: the model has no dropout.
+            EstimatorError: samples are asked of an estimator that draws none.
+            NonFiniteError: an answer would not be a finite number.
             CoverageError: more coverage than the calibration can vouch for.
         """
         started = time.monotonic()
         self._check_rows(request.instances)
         loaded = await self.find(address)
         levels = tuple(request.quantiles)
-        self._check_outputs(loaded, request)
-        work = self._check_work(loaded, len(request.instances), request.n_samples, len(levels))
         seed = secrets.randbelow(2**53) if request.seed is None else request.seed
         deadline = None if request.deadline_ms is None else started + request.deadline_ms / 1e3
         draw = Draw(
             n_samples=request.n_samples,
             seed=seed,
+            estimator=request.estimator,
             quantiles=levels,
             tolerance=request.tolerance,
             deadline=deadline,
             keep_samples=request.return_samples,
         )
-        return await self._compute(
-            work, len(request.instances), lambda: _uncertainty(loaded, request, draw)
+        # What `auto` stands for is what has to be done.
+        planned = choose(loaded.plan, loaded.artifact.schema.target, draw)
+        n_rows = len(request.instances)
+        self._check_outputs(loaded, n_rows, planned)
+        beside = 0
+        if planned.estimator != "mc":
+            beside = n_rows * linearised_work_per_row(loaded.plan, planned)
+        work = self._check_work(
+            loaded,
+            n_rows,
+            1 if planned.estimator == "analytic" else planned.n_samples,
+            len(levels),
+            beside=beside,
         )
+        return await self._compute(work, n_rows, lambda: _uncertainty(loaded, request, draw))
 
     async def dropout(self, address: Address, request: DropoutRequest) -> dict[str, Any]:
         """The answer of `:dropout`; raises as `uncertainty` does."""
@@ -135,15 +158,15 @@ class Inference:
             message = f"{len(instances)} rows are more than the {most} of one request"
             raise InvalidError(message, errors=[{"loc": ["instances"], "msg": message}])
 
-    def _check_outputs(self, loaded: LoadedVersion, request: UncertaintyRequest) -> None:
-        config = loaded.plan.config
-        outputs = len(request.instances) * request.n_samples * config.out_features
+    def _check_outputs(self, loaded: LoadedVersion, n_rows: int, draw: Draw) -> None:
+        outputs = n_rows * draw.n_samples * loaded.plan.config.out_features
         most = self._settings.max_returned_samples
-        if request.return_samples and outputs > most:
+        if draw.keep_samples and outputs > most:
             message = f"{outputs} sample values in one answer are more than the {most} allowed"
             raise _too_much("return_samples", f"{message}: fewer rows or samples help")
-        keeps_all = request.return_samples or request.tolerance or request.deadline_ms
-        if keeps_all and outputs > MOST_KEPT_OUTPUTS:
+        if draw.may_stop_early and draw.estimator != "mc":
+            outputs += n_rows * linearised_floats_per_row(loaded.plan)
+        if (draw.keep_samples or draw.may_stop_early) and outputs > MOST_KEPT_OUTPUTS:
             message = f"{outputs} sample values with tolerance or deadline_ms are more than the"
             raise _too_much(
                 "n_samples", f"{message} {MOST_KEPT_OUTPUTS} allowed: fewer rows or samples help"
@@ -167,6 +190,7 @@ class Inference:
         n_samples: int,
         n_levels: int = 0,
         mask_work: int = MASK_WORK,
+        beside: int = 0,
     ) -> int:
         plan = loaded.plan
         per_output = plan.products_per_row + SUMMARY_WORK
@@ -174,13 +198,13 @@ class Inference:
             per_output += QUANTILE_WORK * n_levels
         work = n_samples * (n_rows * per_output + mask_work * _mask_values(plan))
         most = self._settings.max_work
-        if work > most:
+        if work + beside > most:
             raise _too_much(
                 "n_samples",
-                f"work of {work} multiply-adds is more than the {most} allowed: fewer rows, "
-                "samples or quantiles help",
+                f"work of {work + beside} multiply-adds is more than the {most} allowed: fewer "
+                "rows, samples or quantiles help",
             )
-        return work
+        return work + beside
 
     async def _compute(self, work: int, n_rows: int, function: Callable[[], T]) -> T:
         """Small work at once, larger work in a thread, and none if too much waits already."""
@@ -220,22 +244,25 @@ def _uncertainty(loaded: LoadedVersion, request: UncertaintyRequest, draw: Draw)
     # Before the work, not after it: whether this coverage can be had at all.
     calibration.finest.quantile(request.coverage)
     x = torch.from_numpy(encoded.inputs)
-    drawn = estimate(loaded.plan, schema.target, x, draw)
+    # Within two standard errors are 95 % of rows.
+    gap = calibration.analytic_gaps.get("mean", UNKNOWN_GAP) / 2.0
+    drawn = estimate(loaded.plan, schema.target, x, draw, analytic_gap=gap)
     values = schema.decode(_eval_outputs(loaded, x))
     rows = answers.uncertain_predictions(
         schema.target,
         values,
         drawn,
-        calibration.at(drawn.samples_used),
+        calibration.at(drawn.textbook_samples),
         draw.quantiles,
         request.coverage,
+        row_uniforms(x, draw.seed),
     )
     answers.add_flags(rows, encoded.flags)
     return {
         "model": loaded.model,
         "version": loaded.version,
         "mode": "mc_dropout",
-        "estimator": "mc",
+        "estimator": drawn.estimator,
         "n_samples": draw.n_samples,
         "samples_used": drawn.samples_used,
         "seed": draw.seed,

@@ -26,10 +26,12 @@ import orjson
 import torch
 
 from models.artifact import Artifact, load_artifact, save_artifact
+from models.cross_conformal import Fold, fit_folds, folds_of
 from models.device import available_threads, resolve_device
 from models.errors import ArtifactError, DataError, DeviceError, DropcastError, TrainingError
 from models.ingest import read_table
 from models.recipe import Prepared, Recipe, finish, prepare, proper_score
+from models.search import Choice, Trial, choose_dropout
 from models.training import FitResult, fit
 from models.training_run import Epoch, TrainingOptions
 from service.processes import end_with_parent
@@ -53,6 +55,7 @@ class Trainer:
         self._folder = Path(job["folder"])
         self._recipe = _recipe(job["request"], job["device"])
         self._prepared: Prepared | None = None
+        self._choice: Choice | None = None
         self._fitted: FitResult | None = None
 
     def prepare(self) -> dict[str, Any]:
@@ -68,10 +71,15 @@ class Trainer:
             f"{len(prepared.schema.features)} features ({prepared.config.in_features} inputs); "
             f"rows: {rows[0]} training, {rows[1]} validation, {rows[2]} calibration",
         )
+        n_folds = folds_of(prepared, self._recipe)
+        if n_folds > 1:
+            message = f"few rows: calibrated across {n_folds} folds, {n_folds - 1} more networks"
+            self._say("log", message)
         return {}
 
     def train(self) -> dict[str, Any]:
-        """Fits the network, from the last checkpoint if there is one."""
+        """Chooses p if that was asked for, and fits the network; both go on from where an
+        interrupted run was."""
         fitted = self._fit()
         self._say("log", f"best epoch {fitted.best_epoch} of {len(fitted.history)}")
         return {}
@@ -79,15 +87,18 @@ class Trainer:
     def calibrate(self) -> dict[str, Any]:
         """Calibrates, writes the artifact, and says whether it should be promoted."""
         prepared = self._prepare()
-        provenance = {
+        provenance: dict[str, Any] = {
             "job": self._job["id"],
             "dataset_sha256": self._job["dataset_sha256"],
             "seed": self._recipe.seed,
             "torch": torch.__version__,
             "dropcast": importlib.metadata.version("dropcast"),
         }
+        fitted = self._fit()
+        if self._choice is not None:
+            provenance["search"] = self._choice.describe()
         created_at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        artifact = finish(prepared, self._fit(), created_at, provenance)
+        artifact = finish(prepared, fitted, created_at, provenance, self._fit_folds())
         staged = self._folder / "artifact"
         shutil.rmtree(staged, ignore_errors=True)
         sha256 = save_artifact(artifact, staged)
@@ -102,10 +113,12 @@ class Trainer:
 
     def _fit(self) -> FitResult:
         if self._fitted is None:
-            prepared = self._prepare()
             self._folder.mkdir(parents=True, exist_ok=True)
+            torch.set_num_threads(self._threads(self._prepare()))
+            if self._recipe.is_searched:
+                self._search()
+            prepared = self._prepare()
             clock = _Clock(self._job["checkpoint_seconds"])
-            torch.set_num_threads(self._threads(prepared))
             self._fitted = fit(
                 prepared.config,
                 prepared.training,
@@ -116,6 +129,64 @@ class Trainer:
                 should_checkpoint=clock.is_due,
             )
         return self._fitted
+
+    def _fit_folds(self) -> list[Fold]:
+        """The other folds' networks, if there are to be any, each from its last checkpoint.
+
+        What can be learned from one fold's rows may not be from another's: from the same value
+        in all of them, for one. Then the split alone calibrates, unless folds were asked for.
+        """
+        n_folds = folds_of(self._prepare(), self._recipe)
+        if n_folds == 1:
+            return []
+        try:
+            return fit_folds(
+                read_table(Path(self._job["file"]), self._job["format"]),
+                self._recipe,
+                n_folds,
+                folder=self._folder,
+                should_checkpoint=_Clock(self._job["checkpoint_seconds"]).is_due,
+                on_fold=lambda number, best: self._say(
+                    "log",
+                    f"fold {number} of {n_folds}: best epoch {best}",
+                    data={"fold": number, "folds": n_folds},
+                ),
+            )
+        except DataError as error:
+            if self._recipe.calibration == "cross":
+                raise
+            message = f"calibrated on a split alone, as a fold cannot be learned from: {error}"
+            self._say("log", message, level="warning")
+            return []
+
+    def _search(self) -> None:
+        """Puts the p and the weight decay that are found into the recipe."""
+        self._prepared, self._recipe, self._choice = choose_dropout(
+            self._prepare(),
+            self._recipe,
+            on_trial=self._report_trial,
+            record=self._folder / "search.json",
+        )
+        best = self._choice.best
+        self._say(
+            "log",
+            f"chosen: p {best.p:g}, weight decay {best.weight_decay:g}, of trial {best.number}",
+        )
+
+    def _report_trial(self, trial: Trial) -> None:
+        outcome = "training diverged" if trial.nll is None else f"NLL {trial.nll:.4f}"
+        self._say(
+            "log",
+            f"trial {trial.number} of {trial.n_trials}: p {trial.p:g}, weight decay "
+            f"{trial.weight_decay:g}: {outcome}",
+            data={
+                "trial": trial.number,
+                "trials": trial.n_trials,
+                "p": trial.p,
+                "weight_decay": trial.weight_decay,
+                "nll": trial.nll,
+            },
+        )
 
     def _threads(self, prepared: Prepared) -> int:
         """One for small networks, whose products are over before a second thread is awake; it
@@ -223,6 +294,7 @@ def _recipe(request: Mapping[str, Any], device: str) -> Recipe:
         training=training,
         validation_fraction=request["validation_fraction"],
         calibration_fraction=request["calibration_fraction"],
+        calibration=request.get("calibration", "auto"),
         seed=request["seed"],
     )
 

@@ -112,7 +112,7 @@ def _follow(jobs: Jobs, job: Job, console: Console, worker: _Worker) -> tuple[Jo
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),
     )
-    told, code = 0, None
+    told, code, fold = 0, None, ""
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(f"{job.request['model']}: waiting for the worker", total=1.0)
         while job.status not in FINISHED:
@@ -122,10 +122,13 @@ def _follow(jobs: Jobs, job: Job, console: Console, worker: _Worker) -> tuple[Jo
             events, _ = jobs.events(job.id, after=told, limit=1000, ascending=True)
             for event in events:
                 told = event.id
+                fold = event.message if "fold" in event.data else fold
                 if event.level == "warning":
                     say(console, event.message, style="yellow")
+                elif "trial" in event.data:
+                    say(console, event.message)
             completed = job.progress["fraction"] if job.progress else 0.0
-            bar.update(task, completed=completed, description=_stage(jobs, job))
+            bar.update(task, completed=completed, description=_stage(jobs, job, fold))
             if code is not None:
                 break
         if job.status == "succeeded":
@@ -133,9 +136,11 @@ def _follow(jobs: Jobs, job: Job, console: Console, worker: _Worker) -> tuple[Jo
     return job, code
 
 
-def _stage(jobs: Jobs, job: Job) -> str:
-    """What the job does at the moment, or waits for."""
-    if job.progress is not None:
+def _stage(jobs: Jobs, job: Job, fold: str) -> str:
+    """What the job does at the moment, or waits for; `fold` is the last one that was fitted."""
+    if fold:
+        what = f"calibrating, {fold}"
+    elif job.progress is not None:
         what = f"epoch {job.progress['epoch']} of at most {job.progress['epochs']}"
     elif job.status != "queued":
         what = "preparing"
@@ -158,5 +163,6 @@ def _metrics_table(job: Job) -> Table:
         title=f"{job.result['model']} version {job.result['version']}",
     )
     for name, value in evaluated.items():
-        table.add_row(name, f"{value:.4g}", f"{sampled[name]:.4g}")
+        if isinstance(value, float):
+            table.add_row(name, f"{value:.4g}", f"{sampled[name]:.4g}")
     return table

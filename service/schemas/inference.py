@@ -36,7 +36,14 @@ class UncertaintyRequest(Request):
     seed: Annotated[
         Seed | None, Field(description="Names the T masks; null draws a fresh one; always echoed")
     ] = 0
-    estimator: Literal["auto", "mc"] = "auto"
+    estimator: Annotated[
+        Literal["auto", "mc", "stratified", "control_variate", "analytic"],
+        Field(
+            description="`mc`: independent masks. `stratified` and `control_variate` need fewer "
+            "samples, `analytic` draws none. `auto`: the cheapest whose mean, std and quantiles "
+            "are at least as accurate as `n_samples` of `mc`"
+        ),
+    ] = "auto"
     quantiles: Annotated[
         list[Annotated[float, Field(gt=0, lt=1)]],
         Field(max_length=100, description="Of the predictive distribution (regression)"),

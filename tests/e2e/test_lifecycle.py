@@ -164,8 +164,69 @@ def test_a_job_survives_kill_9(service: Callable[..., Service]) -> None:
         finished = one.finish(job)
         assert finished["status"] == "succeeded", finished["error"]
         assert len(one.client.get(f"/v1/models/{victim}").json()["versions"]) == 1
-        assert weights(one.home, victim) == weights(one.home, "calm")
+        assert part_of(one.home, victim, "weights") == part_of(one.home, "calm", "weights")
     assert not list((one.home / "jobs").iterdir()), "nothing is left lying about"
+
+
+def test_a_job_killed_between_its_folds_ends_in_the_same_calibration(
+    service: Callable[..., Service],
+) -> None:
+    one = service(checkpoint_seconds=0)
+    one.start()
+    request = {
+        "dataset": one.upload(PENGUINS)["id"], "target": "species", "hyperparameters": QUICK,
+    }  # fmt: skip
+
+    def folds(job: str) -> list[int]:
+        path = f"/v1/training_jobs/{job}/events?order=asc&limit=1000"
+        listed = one.client.get(path).json()["data"]
+        return [event["data"]["fold"] for event in listed if "fold" in event["data"]]
+
+    calm = one.submit(**request, model="calm")["id"]
+    card = one.finish(calm)["metrics"]
+    assert folds(calm) == [2, 3, 4, 5, 6]
+    assert card["out_of_fold"]["rows"] == 344
+    job = one.submit(**request, model="killed")["id"]
+    one.wait_until(lambda: 2 in folds(job), 60)
+    kill(one, "worker")
+    assert one.finish(job)["status"] == "succeeded"
+    assert folds(job)[-5:] == [2, 3, 4, 5, 6]
+    for part in ("weights", "calibration"):
+        assert part_of(one.home, "killed", part) == part_of(one.home, "calm", part)
+    calibration = one.client.get("/v1/models/killed").json()["versions"][0]["calibration"]
+    assert (calibration["method"], calibration["folds"], calibration["rows"]) == ("cross", 6, 344)
+
+
+def test_a_search_survives_kill_9(service: Callable[..., Service]) -> None:
+    """Killed between its first trial and its last: the same choice, and the same weights."""
+    one = service(checkpoint_seconds=0)
+    one.start()
+    dataset = one.upload(CONCRETE)["id"]
+    request = {
+        "dataset": dataset, "target": "compressive_strength",
+        "hyperparameters": {"hidden": [32, 32], "epochs": 60, "dropout": {"p": "auto"}},
+    }  # fmt: skip
+
+    def trials(job: str) -> list[int]:
+        path = f"/v1/training_jobs/{job}/events?order=asc&limit=1000"
+        events = one.client.get(path).json()["data"]
+        return [event["data"]["trial"] for event in events if "trial" in event["data"]]
+
+    calm = one.submit(**request, model="calm")["id"]
+    assert one.finish(calm)["status"] == "succeeded"
+    job = one.submit(**request, model="killed")["id"]
+    one.wait_until(lambda: trials(job) != [], 60)
+    kill(one, "trainer")
+    assert one.finish(job)["error"]["code"] == "trainer_died"
+    assert len(trials(job)) < 8, "the search was to be cut short"
+    one.client.post(f"/v1/training_jobs/{job}:resume")
+    assert one.finish(job)["status"] == "succeeded"
+    assert trials(calm) == list(range(1, 9))
+    # Of the moment of the kill a trial may be told twice.
+    assert sorted(set(trials(job))) == trials(calm)
+    assert part_of(one.home, "killed", "weights") == part_of(one.home, "calm", "weights")
+    card = one.client.get("/v1/models/killed/versions/1").json()
+    assert len(card["provenance"]["search"]["trials"]) == 8
 
 
 def kill(one: Service, victim: str) -> None:
@@ -182,8 +243,8 @@ def kill(one: Service, victim: str) -> None:
     one.start()
 
 
-def weights(home: Path, model: str) -> bytes:
-    (path,) = (home / "models" / model).glob("1-*/weights.safetensors")
+def part_of(home: Path, model: str, part: str) -> bytes:
+    (path,) = (home / "models" / model).glob(f"1-*/{part}.safetensors")
     return path.read_bytes()
 
 

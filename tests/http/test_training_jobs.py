@@ -75,6 +75,14 @@ async def test_what_was_chosen_is_kept(client: httpx.AsyncClient, dataset: str) 
     assert (body["metadata"], body["promote"], body["seed"]) == ({"team": "blue"}, "never", 5)
 
 
+@pytest.mark.parametrize("kind", ["bernoulli", "gaussian", "concrete", "dropconnect"])
+async def test_p_may_be_left_to_the_job(client: httpx.AsyncClient, dataset: str, kind: str) -> None:
+    dropout = {"kind": kind, "p": "auto"}
+    body = await submit(client, dataset, hyperparameters={"dropout": dropout})
+    TrainingJob.model_validate(body)
+    assert body["hyperparameters"]["dropout"] == dropout | {"input_p": 0.0}
+
+
 async def test_an_idempotency_key_gives_the_same_job(
     client: httpx.AsyncClient, dataset: str
 ) -> None:

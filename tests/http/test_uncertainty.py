@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from models.masks import MaskStream
+from models.masks import MaskStream, StratifiedStream
 from models.sampling import make_plan
 from service.schemas import UncertaintyResponse
 from tests.http.conftest import SPECIES_ROW, STRENGTH_ROW
@@ -46,9 +46,9 @@ async def test_regression_fields(client: httpx.AsyncClient) -> None:
         "model": "strength",
         "version": 2,
         "mode": "mc_dropout",
-        "estimator": "mc",
+        "estimator": "control_variate",
         "n_samples": 100,
-        "samples_used": 100,
+        "samples_used": 34,
         "seed": 0,
         "converged": True,
     }
@@ -59,7 +59,7 @@ async def test_regression_fields(client: httpx.AsyncClient) -> None:
     }  # fmt: skip
     assert list(row["quantiles"]) == ["0.05", "0.5", "0.95"]
     assert row["std"] == pytest.approx(math.hypot(row["epistemic_std"], row["aleatoric_std"]))
-    assert row["standard_error"] == pytest.approx(row["epistemic_std"] / 10)
+    assert 0.0 < row["standard_error"] < row["epistemic_std"] / 10
     low, middle, high = row["quantiles"].values()
     assert low < middle < high
     assert row["interval"]["coverage"] == 0.9
@@ -95,11 +95,13 @@ async def test_classification_fields(client: httpx.AsyncClient) -> None:
     UncertaintyResponse.model_validate(body)
 
 
+@pytest.mark.parametrize("estimator", ["auto", "mc"])
 @pytest.mark.parametrize("model", KINDS)
 async def test_mean_and_std_agree_with_the_textbook_loop(
-    client: httpx.AsyncClient, model: str, tmp_path: Path
+    client: httpx.AsyncClient, model: str, estimator: str, tmp_path: Path
 ) -> None:
-    """5,000 samples of each; z of the means, and of the variances with their estimated spread."""
+    """5,000 samples of each; z of the means, and of the variances with their estimated spread:
+    that of textbook samples, above which no estimator may be."""
     rows = [STRENGTH_ROW, STRENGTH_ROW | {"age": 80, "water": None, "site": "west"}]
     artifact = await artifact_of(client, model, 2 if model == "strength" else 1, tmp_path)
     x = artifact.encode(rows)
@@ -107,7 +109,8 @@ async def test_mean_and_std_agree_with_the_textbook_loop(
     torch.manual_seed(0)
     with torch.no_grad():
         loop = torch.stack([artifact.decode(artifact.network(x)) for _ in range(5000)])[:, :, 0]
-    body = await ask(client, model, rows, n_samples=5000, seed=1)
+    body = await ask(client, model, rows, n_samples=5000, seed=1, estimator=estimator)
+    assert estimator in (body["estimator"], "auto")
     for i, row in enumerate(body["predictions"]):
         textbook = loop[:, i].numpy()
         joint = math.sqrt((textbook.var() + row["epistemic_std"] ** 2) / 5000)
@@ -117,24 +120,61 @@ async def test_mean_and_std_agree_with_the_textbook_loop(
         assert abs(row["epistemic_std"] ** 2 - squared.mean()) < Z_BOUND * spread
 
 
+@pytest.mark.parametrize("estimator", ["mc", "stratified"])
 @pytest.mark.parametrize("fault", ["off", "unscaled", "swapped"])
 async def test_that_comparison_notices_planted_faults(
-    client: httpx.AsyncClient, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient,
+    fault: str,
+    estimator: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    take = MaskStream.take
+    stream = MaskStream if estimator == "mc" else StratifiedStream
+    take = stream.take
+    change = {
+        "off": torch.ones_like,
+        "unscaled": lambda m: (m != 0).float(),
+        "swapped": lambda m: (m == 0).float() / 0.1,
+    }[fault]
 
-    def faulty(self: MaskStream, n: int) -> list:
-        masks = [None if m is None else m for m in take(self, n)]
-        change = {
-            "off": torch.ones_like,
-            "unscaled": lambda m: (m != 0).float(),
-            "swapped": lambda m: (m == 0).float() / 0.1,
-        }[fault]
-        return [None if m is None else change(m) for m in masks]
+    def faulty(self: MaskStream | StratifiedStream, n: int) -> list:
+        return [None if m is None else change(m) for m in take(self, n)]
 
-    monkeypatch.setattr(MaskStream, "take", faulty)
+    monkeypatch.setattr(stream, "take", faulty)
     with pytest.raises(AssertionError):
-        await test_mean_and_std_agree_with_the_textbook_loop(client, "strength", tmp_path)
+        await test_mean_and_std_agree_with_the_textbook_loop(
+            client, "strength", estimator, tmp_path
+        )
+
+
+async def test_the_analytic_answer_draws_nothing(client: httpx.AsyncClient) -> None:
+    for model, row in (("strength", STRENGTH_ROW), ("species", SPECIES_ROW)):
+        body = await ask(client, model, [row], estimator="analytic")
+        assert (body["estimator"], body["samples_used"]) == ("analytic", 0)
+        again = await ask(client, model, [row], estimator="analytic", seed=9, n_samples=2)
+        assert again["predictions"] == body["predictions"]
+        sampled = await ask(client, model, [row], estimator="mc", n_samples=3000)
+        UncertaintyResponse.model_validate(body)
+        for name in ("mean", "epistemic_std", "entropy"):
+            if name in body["predictions"][0]:
+                expected = sampled["predictions"][0][name]
+                assert body["predictions"][0][name] == pytest.approx(expected, rel=0.1)
+    response = await client.post(
+        "/v1/models/strength:uncertainty",
+        json={"instances": [STRENGTH_ROW], "estimator": "analytic", "return_samples": True},
+    )
+    assert response.status_code == 422
+    assert "draws no samples" in response.json()["detail"]
+
+
+async def test_samples_that_are_asked_for_are_textbook_ones(client: httpx.AsyncClient) -> None:
+    body = await ask(client, "strength", [STRENGTH_ROW], return_samples=True)
+    plain = await ask(client, "strength", [STRENGTH_ROW], return_samples=True, estimator="mc")
+    assert body == plain
+    stratified = await ask(
+        client, "strength", [STRENGTH_ROW], return_samples=True, estimator="stratified"
+    )
+    assert len(stratified["predictions"][0]["samples"]) == 100
 
 
 @pytest.mark.parametrize("model", [*KINDS, "species"])
@@ -149,6 +189,21 @@ async def test_a_row_alone_and_in_a_batch_of_256(client: httpx.AsyncClient, mode
         np.testing.assert_allclose(
             numbers(alone["predictions"][0]), numbers(together["predictions"][i]), rtol=1e-5
         )
+
+
+async def test_a_rows_set_depends_on_the_row_and_the_seed_alone(client: httpx.AsyncClient) -> None:
+    """At the edge of a set a number decides that looks random, and is not."""
+    rows: list = [SPECIES_ROW | {"bill": 44 + i / 32} for i in range(256)]
+
+    async def sets(rows: list, seed: int) -> list:
+        answer = await ask(client, "species", rows, seed=seed, coverage=0.8)
+        return [row["prediction_set"]["labels"] for row in answer["predictions"]]
+
+    together = await sets(rows, 42)
+    assert [(await sets([rows[i]], 42))[0] for i in range(0, 256, 8)] == together[::8]
+    assert await sets(rows[::-1], 42) == together[::-1]
+    assert {len(labels) for labels in together} >= {1, 2}
+    assert await sets(rows, 43) != together
 
 
 @pytest.mark.parametrize("model", ["strength", "species"])
@@ -266,7 +321,9 @@ async def test_more_work_than_a_minute_is_refused(client: httpx.AsyncClient) -> 
     assert len(body["predictions"]) == 10_000
     levels = [(i + 1) / 102 for i in range(100)]
     path = "/v1/models/strength:uncertainty"
-    response = await client.post(path, json={"instances": rows, "quantiles": levels})
+    response = await client.post(
+        path, json={"instances": rows, "quantiles": levels, "estimator": "mc"}
+    )
     assert response.status_code == 422
     assert "fewer rows, samples or quantiles help" in response.json()["detail"]
     await ask(client, "strength", rows[:256], quantiles=levels)

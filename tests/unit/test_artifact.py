@@ -39,11 +39,17 @@ def make(target: Target | None = None, **network: object) -> Artifact:
         | network
     )
     scores = np.sort(np.random.default_rng(0).uniform(size=30))
+    measure, kind = ("entropy", "raps") if schema.target.labels else ("std", "scaled")
     return Artifact(
         schema,
         MLP(config).eval(),
         CalibrationTable(
-            {2: Calibration(scores * 2, "std", 0.7), 9: Calibration(scores, "std", 0.5)}
+            {
+                2: Calibration(scores * 2, measure, 0.7, kind),
+                9: Calibration(scores, measure, 0.5, kind),
+            },
+            folds=6,
+            temperatures={} if measure == "std" else {"eval_mode": 1.5, "mc_mode": 1.2},
         ),
         "2026-01-02T03:04:05Z",
         {"rows": {"training": 9}},
@@ -71,6 +77,8 @@ def test_what_is_loaded_is_what_was_saved(kind: str, tmp_path: Path) -> None:
         same = loaded.calibration.by_samples[count]
         np.testing.assert_array_equal(same.scores, calibration.scores)
         assert (same.measure, same.threshold) == (calibration.measure, calibration.threshold)
+        assert same.score == calibration.score
+    assert loaded.calibration.folds == 6
     x = artifact.encode(ROWS)
     assert torch.equal(loaded.encode(ROWS), x)
     assert torch.equal(loaded.network(x), artifact.network(x))
@@ -204,8 +212,8 @@ def change(folder: Path, edit) -> None:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda m: m.update(format_version=2), "is a dropcast-artifact 2, and this release reads"),
-        (lambda m: m.update(format="other"), "is a other 1, and this release reads"),
+        (lambda m: m.update(format_version=3), "is a dropcast-artifact 3, and this release reads"),
+        (lambda m: m.update(format="other"), "is a other 2, and this release reads"),
         (lambda m: m.pop("schema"), "does not describe a network: 'schema'"),
         (lambda m: m["network"].update(hidden=[9]), "size mismatch"),
         (lambda m: m["network"].update(hidden=[10**9]), "size mismatch"),
@@ -217,6 +225,12 @@ def change(folder: Path, edit) -> None:
             lambda m: m["calibration"]["thresholds"].update({"2": "x"}),
             "threshold in the manifest is of the wrong type",
         ),
+        (lambda m: m["calibration"]["scores"].update({"2": "raps"}), "no conformal score beside"),
+        (lambda m: m["calibration"]["scores"].pop("2"), "does not describe a network: '2'"),
+        (lambda m: m["calibration"].update(folds=0), "one fold or more"),
+        (lambda m: m["calibration"].update(temperatures={"mc_mode": -1.0}), "positive temper"),
+        (lambda m: m["network"].update(eval_temperature=2.0), "a regression has no temperature"),
+        (lambda m: m["network"].update(eval_temperature=0.0), "positive and finite, not 0"),
         (lambda m: m.update(network=None), "does not describe a network"),
     ],
 )
@@ -226,6 +240,26 @@ def test_a_manifest_that_makes_no_sense_is_refused(edit, message: str, tmp_path:
     change(tmp_path / "a", edit)
     with pytest.raises(ArtifactError, match=message):
         load_artifact(tmp_path / "a")
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_an_artifact_of_the_first_format_is_read_as_it_was(task: str, tmp_path: Path) -> None:
+    """It had no temperatures, and one kind of score for each task."""
+    artifact = make(Target("c", labels=("a", "b", "c")) if task == "classification" else None)
+    save_artifact(artifact, tmp_path / "a")
+
+    def make_old(manifest: dict) -> None:
+        manifest["format_version"] = 1
+        del manifest["network"]["eval_temperature"]
+        for name in ("scores", "folds", "temperatures"):
+            del manifest["calibration"][name]
+
+    change(tmp_path / "a", make_old)
+    loaded = load_artifact(tmp_path / "a")
+    assert loaded.calibration.finest.score == ("scaled" if task == "regression" else "lac")
+    assert loaded.network.config.eval_temperature == 1.0
+    card = loaded.card()["calibration"]
+    assert (card["method"], card.get("temperature")) == ("split", None)
 
 
 def places(values: object, path: tuple = ()) -> Iterator[tuple]:
@@ -320,6 +354,9 @@ def test_the_card_tells_all(tmp_path: Path) -> None:
     assert [f["type"] for f in card["features"]] == ["number", "category"]
     assert card["dropout"] == {"kind": "bernoulli", "p": [0.25], "input_p": 0.0}
     assert card["network"]["hidden"] == [8]
-    assert card["calibration"]["rows"] == 30
+    assert card["calibration"] == {
+        "method": "cross", "folds": 6, "rows": 30, "highest_coverage": 30 / 31,
+        "score": "scaled", "abstain_above": {"std": 0.5},
+    }  # fmt: skip
     assert len(card["artifact_sha256"]) == 64
     json.dumps(card, allow_nan=False)

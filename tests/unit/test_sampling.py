@@ -125,18 +125,18 @@ def test_later_samples_can_be_drawn_without_the_earlier() -> None:
     torch.testing.assert_close(late, whole[30:], rtol=1e-5, atol=1e-7)
 
 
-def test_a_stop_rule_sees_all_samples_in_turn_and_ends_the_drawing() -> None:
+def test_a_stop_rule_sees_all_samples_so_far_and_ends_the_drawing() -> None:
     plan = make_plan(network("bernoulli"))
     x = torch.randn(4, 6)
     seen: list[Tensor] = []
 
-    def rule(latest: Tensor) -> bool:
-        seen.append(latest.clone())
-        return sum(len(part) for part in seen) >= 20
+    def rule(drawn: Tensor) -> bool:
+        seen.append(drawn.clone())
+        return len(drawn) >= 20
 
     drawn = sample(plan, x, seed=9, n_samples=1000, should_stop=rule)
-    assert [len(part) for part in seen] == [2, 4, 8, 16]
-    assert len(drawn) == 30
+    assert [len(part) for part in seen] == [2, 6, 14, 30]
+    assert torch.equal(seen[-1], drawn)
     whole = sample(plan, x, seed=9, n_samples=1000)
     torch.testing.assert_close(drawn, whole[:30], rtol=1e-5, atol=1e-7)
 
@@ -188,9 +188,9 @@ def test_a_stop_rule_sees_two_samples_even_where_a_block_holds_one(
     seen: list[int] = []
     sample(
         plan, torch.randn(4, 6), seed=9, n_samples=20,
-        should_stop=lambda latest: seen.append(len(latest)) is not None,
+        should_stop=lambda drawn: seen.append(len(drawn)) is not None,
     )  # fmt: skip
-    assert seen == [2, 4, 8, 6]
+    assert seen == [2, 6, 14, 20]
 
 
 @pytest.mark.parametrize("p", [(0.4, 0.0), (0.0, 0.4)])

@@ -175,6 +175,23 @@ def test_early_stopping_counts_epochs_without_improvement() -> None:
     assert [e.epoch for e in result.history if e.is_best][-1] == result.best_epoch
 
 
+def test_the_last_epoch_can_be_kept_whatever_the_validation_rows_say(tmp_path: Path) -> None:
+    training, _ = regression(200)
+    wrong = Split(training.x, -training.y)  # the better the fit, the worse the validation loss
+    options = TrainingOptions(epochs=12, early_stopping_patience=2, averaging=0.0)
+    stopped = fit(SMALL, training, wrong, options)
+    assert len(stopped.history) < 12
+    options = replace(options, keep="last")
+    result = fit(SMALL, training, wrong, options, checkpoint=tmp_path / "run")
+    assert len(result.history) == result.best_epoch == 12
+    with torch.no_grad():
+        loss = (result.network(wrong.x)[:, 0] - wrong.y).square().mean().item()
+    assert loss == pytest.approx(result.history[-1].validation_loss, rel=1e-5)
+    assert loss > stopped.history[0].validation_loss
+    again = fit(SMALL, training, wrong, options, checkpoint=tmp_path / "run").network
+    assert torch.equal(again(wrong.x), result.network(wrong.x))
+
+
 def test_the_cosine_falls_from_the_rate_to_nearly_nothing() -> None:
     training, validation = regression(100)
     options = TrainingOptions(epochs=10, learning_rate=0.01)
