@@ -26,6 +26,11 @@ from tests.http.conftest import STRENGTH_ROW
 pytestmark = pytest.mark.anyio
 
 
+def damaged(content: bytes) -> bytes:
+    """The last bit is another."""
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
 async def version_served(client: httpx.AsyncClient, path: str = "strength") -> int:
     response = await client.post(f"/v1/models/{path}:predict", json={"instances": [STRENGTH_ROW]})
     return response.json()["version"]
@@ -158,7 +163,7 @@ async def test_a_version_that_is_damaged_on_disk_is_not_served(
     """The damaged version answers 500 and its reason is in the log; the others go on."""
     (folder,) = (home / "models" / "strength").glob("1-*")
     weights = folder / "weights.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    weights.write_bytes(damaged(weights.read_bytes()))
     response = await client.post(
         "/v1/models/strength/versions/1:predict", json={"instances": [STRENGTH_ROW]}
     )
@@ -202,7 +207,7 @@ async def test_a_version_that_cannot_be_loaded_does_not_take_over(
     (folder,) = (home / "models" / "strength").glob("1-*")
     weights = folder / "weights.safetensors"
     whole = weights.read_bytes()
-    weights.write_bytes(whole[:-1] + b"\0")
+    weights.write_bytes(damaged(whole))
     put = await app.client.put("/v1/models/strength/aliases/production", json={"version": 1})
     assert put.status_code == 500
     model = (await app.client.get("/v1/models/strength")).json()
