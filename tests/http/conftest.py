@@ -102,7 +102,8 @@ async def serve(home: Path, anyio_backend: str) -> AsyncIterator[Callable[..., "
     running: list[AsyncApp] = []
 
     async def start(**settings: object) -> AsyncApp:
-        app = AsyncApp(create_app(Settings(**{"home": home, "examples": False} | settings)))
+        defaults = {"home": home, "examples": False, "threads": 1}
+        app = AsyncApp(create_app(Settings(**defaults | settings)))
         await app.__aenter__()
         running.append(app)
         return app

@@ -6,19 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from service.trainer import Trainer
 
 ROUND = 4  # trials that are fitted, and recorded, together
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> object:
-    """The trainer sets torch's threads for its process."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def job(folder: Path, **dropout: object) -> dict:
