@@ -8,7 +8,6 @@ to hold whatever the model, so networks and epochs are fewer than the defaults.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from benchmarks.data import DataSet, load
+from benchmarks.data import DataSet, load_one, load_tables
+from benchmarks.pieces import Piece, compute
 from models.artifact import Artifact
 from models.conformal import row_uniforms
 from models.cross_conformal import fit_folds
@@ -65,47 +64,30 @@ CASES = (
 
 def run(arguments: argparse.Namespace) -> None:
     """Prints a row for each case, way of calibrating, and level."""
-    torch.set_num_threads(1)
     console = Console(width=120)
-    sets = {data.name: data for data in load(arguments.data, 1)}
+    there = {data.name for data in load_tables(arguments.data, 1)}
+    cases = [
+        i
+        for i, case in enumerate(CASES)
+        if case.data in there.intersection(arguments.only or there)
+    ]
+    tasks = [(str(arguments.data), i, split) for i in cases for split in range(SPLITS)]
+    pieces = compute(measure, tasks, arguments.cache / "coverage.jsonl", arguments.jobs, console)
     table = Table(
         "data", "calibration", "n", "of", "nominal", "expected", "coverage", "z", "width or size",
         title=f"Coverage over {SPLITS} random splits (mean ± standard error)",
     )  # fmt: skip
-    for case in CASES:
-        if case.data not in sets or (arguments.only and case.data not in arguments.only):
-            continue
-        done = _Cache(arguments.cache / "coverage.jsonl", case)
-        for split in track(range(SPLITS), case.name, console=console, transient=True):
-            if split not in done.found:
-                done.add(split, _measure(sets[case.data], case, split))
-        for row in _rows(case, list(done.found.values())):
+    for i in cases:
+        own = [piece for task, piece in zip(tasks, pieces, strict=True) if task[1] == i]
+        for row in _rows(CASES[i], [piece["results"] for piece in own]):
             table.add_row(*row)
     console.print(table)
 
 
-class _Cache:
-    """Finished splits of one case, as JSON lines."""
-
-    def __init__(self, path: Path, case: Case) -> None:
-        self._path = path
-        self._case = str(case)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.found: dict[int, list[dict[str, Any]]] = {}
-        for line in map(json.loads, lines):
-            if line["case"] == self._case:
-                self.found[line["split"]] = line["results"]
-
-    def add(self, split: int, results: list[dict[str, Any]]) -> None:
-        with self._path.open("a") as file:
-            line = {"case": self._case, "split": split, "results": results}
-            file.write(json.dumps(line) + "\n")
-        self.found[split] = results
-
-
-def _measure(data: DataSet, case: Case, split: int) -> list[dict[str, Any]]:
-    """One result for each way of calibrating, kind of answer and level."""
+def measure(folder: str, number: int, split: int) -> Piece:
+    """One split of a case: a result for each way of calibrating, kind of answer and level."""
+    case = CASES[number]
+    data = load_one(Path(folder), case.data)
     table = usable_rows(data)
     order = np.random.default_rng(split).permutation(table.num_rows)
     known = table.take(order[: case.n_rows])
@@ -119,7 +101,7 @@ def _measure(data: DataSet, case: Case, split: int) -> list[dict[str, Any]]:
         n_folds = count_folds(case.n_rows, len(prepared.calibration))
         folds = fit_folds(known, recipe, n_folds)
         results += _ask(finish(prepared, fitted, "", {}, folds), test, "cross", split)
-    return results
+    return {"results": results}
 
 
 def usable_rows(data: DataSet) -> pa.Table:

@@ -53,6 +53,18 @@ def load_tables(folder: Path, n_splits: int) -> Iterator[DataSet]:
         yield DataSet("adult", table, "income", "classification", [_cut(training, table)])
 
 
+def load_one(folder: Path, name: str, n_splits: int = 1) -> DataSet:
+    """One of the tables.
+
+    Raises:
+        LookupError: it is not there.
+    """
+    for data in load_tables(folder, n_splits):
+        if data.name == name:
+            return data
+    raise LookupError(name)
+
+
 def load_uci(folder: Path, n_splits: int, names: Sequence[str] = UCI) -> Iterator[DataSet]:
     """The sets of the published table, with the first of its 20 splits."""
     for name in names:

@@ -10,15 +10,15 @@ each set with the defaults and 100 epochs; rows are held-out ones.
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cache import Cache
-from benchmarks.data import DataSet, load
+from benchmarks.data import load_one, load_tables
+from benchmarks.pieces import Piece, compute
 from models.estimators import Draw, Estimator, estimate
 from models.recipe import Recipe, finish, prepare
 from models.sampling import Plan, make_plan, sample
@@ -39,25 +39,23 @@ COLUMNS = [(of, name) for of in ("mean", "std") for name in ESTIMATORS]
 
 def run(arguments: argparse.Namespace) -> None:
     """Prints a row for each network."""
-    torch.set_num_threads(1)
     console = Console(width=120)
-    cache = Cache(arguments.cache, "estimators")
+    names = [data.name for data in load_tables(arguments.data, 1)]
+    tasks = [
+        (str(arguments.data), name, depth, p)
+        for name in names
+        if name in (arguments.only or SETS)
+        for depth in DEPTHS
+        for p in PROBABILITIES
+    ]
+    pieces = compute(measure, tasks, arguments.cache / "estimators.jsonl", arguments.jobs, console)
     table = Table(
         "data set", "layers", "p", *(f"{of}:\n{name}" for of, name in COLUMNS),
         title=f"Gain over textbook Monte Carlo, T = {N_SAMPLES}",
     )  # fmt: skip
-    for data in load(arguments.data, 1):
-        if data.name not in (arguments.only or SETS):
-            continue
-        for depth in DEPTHS:
-            for p in PROBABILITIES:
-                gains = cache.get(
-                    {"set": data.name, "layers": depth, "p": p},
-                    lambda data=data, depth=depth, p=p: _gains(data, depth, p),
-                    console,
-                )
-                cells = (_shown(name, gains[f"{name} {of}"]) for of, name in COLUMNS)
-                table.add_row(data.name, str(depth), str(p), *cells)
+    for (_, name, depth, p), gains in zip(tasks, pieces, strict=True):
+        cells = (_shown(estimator, gains[f"{estimator} {of}"]) for of, estimator in COLUMNS)
+        table.add_row(name, str(depth), str(p), *cells)
     console.print(table)
 
 
@@ -69,7 +67,9 @@ def _shown(name: str, gain: float) -> str:
     return f"{gain:.1f}" if gain < 10 else f"{gain:.0f}"
 
 
-def _gains(data: DataSet, depth: int, p: float) -> dict[str, Any]:
+def measure(folder: str, name: str, depth: int, p: float) -> Piece:
+    """The gains in one network."""
+    data = load_one(Path(folder), name)
     options = TrainingOptions(epochs=100)
     recipe = Recipe(data.target, task=data.task, hidden=(256,) * depth, p=p, training=options)
     prepared = prepare(data.table, recipe)
@@ -81,23 +81,24 @@ def _gains(data: DataSet, depth: int, p: float) -> dict[str, Any]:
     mean, variance = _reference(plan, target, rows, n_reference)
     errors = {name: np.zeros(2) for name in ("mc", *ESTIMATORS)}
     for seed in range(N_SEEDS):
-        for name in errors:
-            draw = Draw(n_samples=N_SAMPLES, seed=seed, estimator=name)
+        for estimator in errors:
+            draw = Draw(n_samples=N_SAMPLES, seed=seed, estimator=estimator)
             centre, spread = moments(estimate(plan, target, rows, draw).summary)
-            errors[name] += (
+            errors[estimator] += (
                 (((centre - mean) ** 2) / variance).mean(),
                 (((spread - np.sqrt(variance)) ** 2) / variance).mean(),
             )
     # The reference's own error, which is in each of them; less than a part of it is not seen.
     floor = np.array([1.0, 0.5]) / n_reference
     errors = {
-        name: np.maximum(error / N_SEEDS - floor, 0.2 * floor) for name, error in errors.items()
+        estimator: np.maximum(error / N_SEEDS - floor, 0.2 * floor)
+        for estimator, error in errors.items()
     }
-    gains = {name: errors["mc"] / errors[name] for name in ESTIMATORS}
+    gains = {estimator: errors["mc"] / errors[estimator] for estimator in ESTIMATORS}
     gains["analytic"] = gains["analytic"] * N_SAMPLES
     return {
-        f"{name} {of}": float(gain[i])
-        for name, gain in gains.items()
+        f"{estimator} {of}": float(gain[i])
+        for estimator, gain in gains.items()
         for i, of in enumerate(("mean", "std"))
     }
 

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.data import DataSet, load_tables
+from benchmarks.data import DataSet, load_one, load_tables
 from benchmarks.pieces import Piece, compute
 from models.recipe import Recipe, finish, prepare, proper_score
 from models.search import choose_dropout
@@ -62,7 +62,7 @@ def _with_error(values: np.ndarray) -> str:
 
 def measure(folder: str, name: str, split: int) -> Piece:
     """One split of one set, both ways."""
-    data = _load(Path(folder), name, split)
+    data = load_one(Path(folder), name, split + 1)
     training_rows, test_rows = _rows(data, split)
     test = data.table.take(test_rows)
     recipe = Recipe(data.target, task=data.task, seed=split)
@@ -82,13 +82,6 @@ def measure(folder: str, name: str, split: int) -> Piece:
             piece["fit_seconds"] = round(time.process_time() - started, 1)
         piece[way] = proper_score(finish(prepared, fitted, "", {}), test)
     return piece
-
-
-def _load(folder: Path, name: str, split: int) -> DataSet:
-    for data in load_tables(folder, split + 1):
-        if data.name == name:
-            return data
-    raise LookupError(name)
 
 
 def _rows(data: DataSet, split: int) -> tuple[np.ndarray, np.ndarray]:
