@@ -15,7 +15,6 @@ import logging
 import os
 import queue
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import pairwise
@@ -25,18 +24,19 @@ from typing import Any, TextIO
 import orjson
 import torch
 
-from models.artifact import Artifact, load_artifact, save_artifact
+from models.artifact import save_artifact
 from models.cross_conformal import Fold, fit_folds, folds_of
 from models.device import available_threads, resolve_device
-from models.errors import ArtifactError, DataError, DeviceError, DropcastError, TrainingError
+from models.errors import DataError, DeviceError, DropcastError, TrainingError
 from models.ingest import read_table
-from models.recipe import Prepared, Recipe, finish, prepare, proper_score
-from models.search import Choice, Trial, choose_dropout
+from models.recipe import Prepared, Recipe, finish, prepare
+from models.search import Choice, choose_dropout
 from models.training import FitResult, fit
-from models.training_run import Epoch, TrainingOptions
+from models.training_run import TrainingOptions
+from service.comparison import judge
 from service.processes import end_with_parent
-from service.promotion import Verdict
 from service.settings import configure_logging
+from service.training_progress import Clock, describe_epoch, describe_trial
 
 # Multiply-adds of one forward pass beyond which a second thread pays.
 PARALLEL_WORK = 50_000_000
@@ -103,7 +103,9 @@ class Trainer:
         shutil.rmtree(staged, ignore_errors=True)
         sha256 = save_artifact(artifact, staged)
         card = artifact.card() | {"artifact_sha256": sha256}
-        return {"card": card, "verdict": asdict(self._verdict(artifact, prepared))}
+        wish, rival = self._job["request"]["promote"], self._job["rival"]
+        verdict = judge(artifact, prepared.held_out, wish, rival)
+        return {"card": card, "verdict": asdict(verdict)}
 
     def _prepare(self) -> Prepared:
         if self._prepared is None:
@@ -118,13 +120,13 @@ class Trainer:
             if self._recipe.is_searched:
                 self._search()
             prepared = self._prepare()
-            clock = _Clock(self._job["checkpoint_seconds"])
+            clock = Clock(self._job["checkpoint_seconds"])
             self._fitted = fit(
                 prepared.config,
                 prepared.training,
                 prepared.validation,
                 self._recipe.training,
-                on_epoch=lambda epoch: self._report(epoch, clock),
+                on_epoch=lambda epoch: self._say("epoch", **describe_epoch(epoch, clock)),
                 checkpoint=self._folder / "checkpoint.safetensors",
                 should_checkpoint=clock.is_due,
             )
@@ -145,7 +147,7 @@ class Trainer:
                 self._recipe,
                 n_folds,
                 folder=self._folder,
-                should_checkpoint=_Clock(self._job["checkpoint_seconds"]).is_due,
+                should_checkpoint=Clock(self._job["checkpoint_seconds"]).is_due,
                 on_fold=lambda number, best: self._say(
                     "log",
                     f"fold {number} of {n_folds}: best epoch {best}",
@@ -164,28 +166,13 @@ class Trainer:
         self._prepared, self._recipe, self._choice = choose_dropout(
             self._prepare(),
             self._recipe,
-            on_trial=self._report_trial,
+            on_trial=lambda trial: self._say("log", **describe_trial(trial)),
             record=self._folder / "search.json",
         )
         best = self._choice.best
         self._say(
             "log",
             f"chosen: p {best.p:g}, weight decay {best.weight_decay:g}, of trial {best.number}",
-        )
-
-    def _report_trial(self, trial: Trial) -> None:
-        outcome = "training diverged" if trial.nll is None else f"NLL {trial.nll:.4f}"
-        self._say(
-            "log",
-            f"trial {trial.number} of {trial.n_trials}: p {trial.p:g}, weight decay "
-            f"{trial.weight_decay:g}: {outcome}",
-            data={
-                "trial": trial.number,
-                "trials": trial.n_trials,
-                "p": trial.p,
-                "weight_decay": trial.weight_decay,
-                "nll": trial.nll,
-            },
         )
 
     def _threads(self, prepared: Prepared) -> int:
@@ -197,81 +184,8 @@ class Trainer:
         work = training.batch_size * sum(a * b for a, b in pairwise(sizes))
         return 1 if work < PARALLEL_WORK else self._job["threads"] or available_threads()
 
-    def _verdict(self, artifact: Artifact, prepared: Prepared) -> Verdict:
-        """Whether this version should go into production, and why."""
-        wish, rival = self._job["request"]["promote"], self._job["rival"]
-        if wish != "if_better":
-            return Verdict(wish == "always", f"promote is {wish!r}")
-        if rival is None:
-            return Verdict(True, "there was no production version", is_comparison=True)
-        try:
-            production = load_artifact(rival["folder"])
-        except ArtifactError:
-            log.exception("version %s cannot be loaded", rival["version"])
-            reason = f"version {rival['version']} in production cannot be loaded"
-            return Verdict(True, reason, is_comparison=True, rival=rival["version"])
-        if production.schema.target.labels != artifact.schema.target.labels:
-            return Verdict(False, "the production version predicts other things than this one")
-        theirs = proper_score(production, prepared.held_out)
-        own = proper_score(artifact, prepared.held_out)
-        if theirs is None or own is None:
-            return Verdict(
-                False, "the production version does not fit these rows, so they cannot be compared"
-            )
-        reason = (
-            f"negative log-likelihood {own:.4f} against {theirs:.4f} of version "
-            f"{rival['version']}, on the same {prepared.held_out.num_rows} held-out rows"
-        )
-        return Verdict(own < theirs, reason, is_comparison=True, rival=rival["version"])
-
-    def _report(self, epoch: Epoch, clock: _Clock) -> None:
-        self._say(
-            "epoch",
-            f"epoch {epoch.epoch}: validation loss {epoch.validation_loss:.5g}",
-            data={
-                "epoch": epoch.epoch,
-                "training_loss": epoch.training_loss,
-                "validation_loss": epoch.validation_loss,
-                "learning_rate": epoch.learning_rate,
-                "is_best": epoch.is_best,
-            },
-            progress={
-                "epoch": epoch.epoch,
-                "epochs": epoch.epochs,
-                "fraction": epoch.epoch / epoch.epochs,
-                "eta_seconds": clock.seconds_left(epoch.epochs - epoch.epoch),
-            },
-        )
-
     def _say(self, kind: str, message: str, **more: Any) -> None:
         write(self._out, {"type": kind, "message": message, **more})
-
-
-class _Clock:
-    """When the last checkpoint was, and how long the epochs to come will take."""
-
-    def __init__(self, checkpoint_seconds: float) -> None:
-        self._interval = checkpoint_seconds
-        self._last = time.monotonic()
-        self._first_epoch = 0.0
-        self._epochs = 0
-
-    def is_due(self) -> bool:
-        if time.monotonic() - self._last < self._interval:
-            return False
-        self._last = time.monotonic()
-        return True
-
-    def seconds_left(self, epochs: int) -> float | None:
-        """For so many more, told at each epoch's end; None until this run has done three. Its
-        first one does not count: it is slow, as everything is then done for the first time."""
-        self._epochs += 1
-        if self._epochs == 1:
-            self._first_epoch = time.monotonic()
-        if self._epochs < 3:
-            return None
-        average = (time.monotonic() - self._first_epoch) / (self._epochs - 1)
-        return round(epochs * average, 1)
 
 
 def _recipe(request: Mapping[str, Any], device: str) -> Recipe:
