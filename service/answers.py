@@ -6,15 +6,56 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from models.calibration import Calibration
+from models.conformal import row_uniforms
 from models.estimators import Estimate
 from models.table import Target
 from models.trace import LayerTrace, Trace
 from models.uncertainty import ClassificationSummary, RegressionSummary
+from service.computation import Predicted, Uncertain
 
 Row = dict[str, Any]
 Array = np.ndarray
+
+
+def predicted(answer: Predicted) -> dict[str, Any]:
+    """The body of `:predict`."""
+    loaded = answer.loaded
+    rows = predictions(loaded.artifact.schema.target, answer.values)
+    add_flags(rows, answer.encoded.flags)
+    return {"model": loaded.model, "version": loaded.version, "predictions": rows}
+
+
+def uncertain(answer: Uncertain, coverage: float) -> dict[str, Any]:
+    """The body of `:uncertainty`.
+
+    Raises:
+        CoverageError: more coverage than the calibration can vouch for.
+    """
+    loaded, draw, drawn = answer.loaded, answer.draw, answer.estimate
+    rows = uncertain_predictions(
+        loaded.artifact.schema.target,
+        answer.values,
+        drawn,
+        loaded.artifact.calibration.at(drawn.textbook_samples),
+        draw.quantiles,
+        coverage,
+        row_uniforms(torch.from_numpy(answer.encoded.inputs), draw.seed),
+    )
+    add_flags(rows, answer.encoded.flags)
+    return {
+        "model": loaded.model,
+        "version": loaded.version,
+        "mode": "mc_dropout",
+        "estimator": drawn.estimator,
+        "n_samples": draw.n_samples,
+        "samples_used": drawn.samples_used,
+        "seed": draw.seed,
+        "converged": drawn.converged,
+        "predictions": rows,
+    }
 
 
 def predictions(target: Target, values: Array) -> list[Row]:

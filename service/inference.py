@@ -1,4 +1,4 @@
-"""What is computed with loaded versions: requests in, rows for the wire out.
+"""What is computed with loaded versions: requests in, answers out.
 
 Small work is done at once; larger work goes to a thread, so that the event loop never waits
 long, and too much work is refused.
@@ -13,12 +13,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
-from models.conformal import row_uniforms
 from models.device import available_threads
-from models.errors import NonFiniteError
 from models.estimators import (
     Draw,
     choose,
@@ -26,13 +23,22 @@ from models.estimators import (
     linearised_floats_per_row,
     linearised_work_per_row,
 )
-from models.sampling import Plan, predict
+from models.sampling import Plan
 from models.trace import trace_dropout
 from service import answers
+from service.computation import (
+    Instances,
+    Predicted,
+    Rows,
+    Uncertain,
+    draw_samples,
+    eval_values,
+    evaluate,
+)
 from service.errors import InvalidError, OverloadedError
 from service.loading import Address, LoadedVersion, Loader
 from service.registry import Registry
-from service.schemas import DropoutRequest, UncertaintyRequest
+from service.schemas import DrawRequest, DropoutRequest, UncertaintyRequest
 from service.settings import Settings
 
 __all__ = ["Address", "Inference"]
@@ -47,8 +53,6 @@ MASK_WORK = 100
 # Work, and rows, up to which a request is computed on the event loop: about 1 ms.
 INLINE_WORK = 40_000_000
 INLINE_ROWS = 64
-# The analytic mean's gap, in stds, of a version that was made before it was measured.
-UNKNOWN_GAP = 1.0
 # Two, so that one long request does not hold up all others.
 COMPUTE_THREADS = 2
 # Outputs held at once by a draw that may stop early, or that is sent whole: 80 MB as drawn, and
@@ -89,10 +93,8 @@ class Inference:
             InvalidError: too many rows.
             EncodeError: rows that do not fit the schema.
         """
-        self._check_rows(instances)
         loaded = await self.find(address)
-        work = len(instances) * loaded.plan.products_per_row
-        return await self._compute(work, len(instances), lambda: _predict(loaded, instances))
+        return await self.evaluate(loaded, Instances(instances), answers.predicted)
 
     async def uncertainty(self, address: Address, request: UncertaintyRequest) -> dict[str, Any]:
         """The answer of `:uncertainty`.
@@ -107,14 +109,42 @@ class Inference:
             CoverageError: more coverage than the calibration can vouch for.
         """
         started = time.monotonic()
-        self._check_rows(request.instances)
         loaded = await self.find(address)
+        # Before the work, not after it: whether this coverage can be had at all.
+        loaded.artifact.calibration.finest.quantile(request.coverage)
+        return await self.draw(
+            loaded,
+            Instances(request.instances),
+            request,
+            lambda drawn: answers.uncertain(drawn, request.coverage),
+            started=started,
+        )
+
+    async def evaluate(
+        self, loaded: LoadedVersion, rows: Rows, form: Callable[[Predicted], T]
+    ) -> T:
+        """Eval mode for rows of any wire format, in the form that it wants; raises as `predict`
+        does."""
+        n_rows = self._count(loaded, rows)
+        work = n_rows * loaded.plan.products_per_row
+        return await self._compute(work, n_rows, lambda: form(evaluate(loaded, rows)))
+
+    async def draw(
+        self,
+        loaded: LoadedVersion,
+        rows: Rows,
+        request: DrawRequest,
+        form: Callable[[Uncertain], T],
+        *,
+        started: float,
+    ) -> T:
+        """MC mode in the same way, for a request that came at `started` (`time.monotonic()`);
+        raises as `uncertainty` does."""
         levels = tuple(request.quantiles)
-        seed = secrets.randbelow(2**53) if request.seed is None else request.seed
         deadline = None if request.deadline_ms is None else started + request.deadline_ms / 1e3
         draw = Draw(
             n_samples=request.n_samples,
-            seed=seed,
+            seed=secrets.randbelow(2**53) if request.seed is None else request.seed,
             estimator=request.estimator,
             quantiles=levels,
             tolerance=request.tolerance,
@@ -123,7 +153,7 @@ class Inference:
         )
         # What `auto` stands for is what has to be done.
         planned = choose(loaded.plan, loaded.artifact.schema.target, draw)
-        n_rows = len(request.instances)
+        n_rows = self._count(loaded, rows)
         self._check_outputs(loaded, n_rows, planned)
         beside = 0
         if planned.estimator != "mc":
@@ -135,7 +165,7 @@ class Inference:
             len(levels),
             beside=beside,
         )
-        return await self._compute(work, n_rows, lambda: _uncertainty(loaded, request, draw))
+        return await self._compute(work, n_rows, lambda: form(draw_samples(loaded, rows, draw)))
 
     async def dropout(self, address: Address, request: DropoutRequest) -> dict[str, Any]:
         """The answer of `:dropout`; raises as `uncertainty` does."""
@@ -152,11 +182,13 @@ class Inference:
             work, 1, lambda: _dropout(loaded, instance, seed, request.n_samples)
         )
 
-    def _check_rows(self, instances: list[Any]) -> None:
+    def _count(self, loaded: LoadedVersion, rows: Rows) -> int:
+        """N, within the limit."""
+        n_rows = rows.count(loaded.artifact.schema)
         most = self._settings.max_rows
-        if len(instances) > most:
-            message = f"{len(instances)} rows are more than the {most} of one request"
-            raise InvalidError(message, errors=[{"loc": ["instances"], "msg": message}])
+        if n_rows > most:
+            raise _too_much("instances", f"{n_rows} rows are more than the {most} of one request")
+        return n_rows
 
     def _check_outputs(self, loaded: LoadedVersion, n_rows: int, draw: Draw) -> None:
         outputs = n_rows * draw.n_samples * loaded.plan.config.out_features
@@ -229,61 +261,11 @@ def _mask_values(plan: Plan) -> int:
     return sum(site.size for site in plan.sites if site.is_active)
 
 
-def _predict(loaded: LoadedVersion, instances: list[Any]) -> dict[str, Any]:
-    schema = loaded.artifact.schema
-    encoded = schema.encode(instances)
-    outputs = _eval_outputs(loaded, torch.from_numpy(encoded.inputs))
-    rows = answers.predictions(schema.target, schema.decode(outputs))
-    answers.add_flags(rows, encoded.flags)
-    return {"model": loaded.model, "version": loaded.version, "predictions": rows}
-
-
-def _uncertainty(loaded: LoadedVersion, request: UncertaintyRequest, draw: Draw) -> dict[str, Any]:
-    schema, calibration = loaded.artifact.schema, loaded.artifact.calibration
-    encoded = schema.encode(request.instances)
-    # Before the work, not after it: whether this coverage can be had at all.
-    calibration.finest.quantile(request.coverage)
-    x = torch.from_numpy(encoded.inputs)
-    # Within two standard errors are 95 % of rows.
-    gap = calibration.analytic_gaps.get("mean", UNKNOWN_GAP) / 2.0
-    drawn = estimate(loaded.plan, schema.target, x, draw, analytic_gap=gap)
-    values = schema.decode(_eval_outputs(loaded, x))
-    rows = answers.uncertain_predictions(
-        schema.target,
-        values,
-        drawn,
-        calibration.at(drawn.textbook_samples),
-        draw.quantiles,
-        request.coverage,
-        row_uniforms(x, draw.seed),
-    )
-    answers.add_flags(rows, encoded.flags)
-    return {
-        "model": loaded.model,
-        "version": loaded.version,
-        "mode": "mc_dropout",
-        "estimator": drawn.estimator,
-        "n_samples": draw.n_samples,
-        "samples_used": drawn.samples_used,
-        "seed": draw.seed,
-        "converged": drawn.converged,
-        "predictions": rows,
-    }
-
-
-def _eval_outputs(loaded: LoadedVersion, x: torch.Tensor) -> np.ndarray:
-    """(N, C) in the network's own units."""
-    raw = predict(loaded.plan, x)[:, : loaded.plan.config.out_features].cpu().numpy()
-    if not np.isfinite(raw).all():
-        raise NonFiniteError(np.flatnonzero(~np.isfinite(raw).all(axis=1)).tolist())
-    return raw
-
-
 def _dropout(loaded: LoadedVersion, instance: Any, seed: int, n_samples: int) -> dict[str, Any]:
     schema = loaded.artifact.schema
     encoded = schema.encode([instance])
     x = torch.from_numpy(encoded.inputs)
-    eval_values = schema.decode(_eval_outputs(loaded, x))
+    values = eval_values(loaded, x)
     drawn = estimate(
         loaded.plan, schema.target, x, Draw(n_samples=n_samples, seed=seed, keep_samples=True)
     )
@@ -294,5 +276,5 @@ def _dropout(loaded: LoadedVersion, instance: Any, seed: int, n_samples: int) ->
         "mode": "mc_dropout",
         "seed": seed,
         "n_samples": n_samples,
-        **answers.dropout(schema.target, eval_values, drawn, trace, encoded.flags[0]),
+        **answers.dropout(schema.target, values, drawn, trace, encoded.flags[0]),
     }

@@ -7,6 +7,7 @@ documentation that `/docs` shows, held to the truth by tests.
 from service.schemas.answers import Page, Problem, ProblemError
 from service.schemas.datasets import Column, Dataset
 from service.schemas.inference import (
+    DrawRequest,
     DropoutLayer,
     DropoutRequest,
     DropoutResponse,
@@ -40,6 +41,7 @@ __all__ = [
     "Card",
     "Column",
     "Dataset",
+    "DrawRequest",
     "DropoutChoice",
     "DropoutLayer",
     "DropoutRequest",

@@ -25,10 +25,9 @@ class PredictRequest(Request):
     instances: Instances
 
 
-class UncertaintyRequest(Request):
-    """Body of `:uncertainty`."""
+class DrawRequest(Request):
+    """What MC mode draws, whatever the wire format of the rows."""
 
-    instances: Instances
     n_samples: Annotated[
         int,
         Field(ge=2, le=10_000, description="T: thinned networks to draw, or the most that may be"),
@@ -48,9 +47,6 @@ class UncertaintyRequest(Request):
         list[Annotated[float, Field(gt=0, lt=1)]],
         Field(max_length=100, description="Of the predictive distribution (regression)"),
     ] = [0.05, 0.5, 0.95]
-    coverage: Annotated[
-        float, Field(gt=0, lt=1, description="Of `interval` or `prediction_set`")
-    ] = 0.9
     tolerance: Annotated[
         float | None,
         Field(gt=0, description="Stop once every row's standard error of the mean is at most this"),
@@ -59,6 +55,15 @@ class UncertaintyRequest(Request):
         float | None, Field(gt=0, description="Stop drawing when this time is up (milliseconds)")
     ] = None
     return_samples: bool = False
+
+
+class UncertaintyRequest(DrawRequest):
+    """Body of `:uncertainty`."""
+
+    instances: Instances
+    coverage: Annotated[
+        float, Field(gt=0, lt=1, description="Of `interval` or `prediction_set`")
+    ] = 0.9
 
 
 class DropoutRequest(Request):

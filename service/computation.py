@@ -1,0 +1,97 @@
+"""One request's rows through a loaded version: rows in, arrays out, whatever the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from models.errors import NonFiniteError
+from models.estimators import Draw, Estimate, estimate
+from models.sampling import predict
+from models.table import Encoded, Schema
+from service.loading import LoadedVersion
+
+# The analytic mean's gap, in stds, of a version that was made before it was measured.
+UNKNOWN_GAP = 1.0
+
+
+class Rows(Protocol):
+    """The rows of one request, as its wire format has them."""
+
+    def count(self, schema: Schema) -> int:
+        """N, found without looking at any cell."""
+
+    def encode(self, schema: Schema) -> Encoded:
+        """What the network reads.
+
+        Raises:
+            EncodeError: rows that do not fit the schema.
+        """
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Rows as JSON has them: objects by feature name, or arrays in the schema's order."""
+
+    values: Sequence[Any]
+
+    def count(self, schema: Schema) -> int:  # noqa: ARG002 (of the protocol)
+        return len(self.values)
+
+    def encode(self, schema: Schema) -> Encoded:
+        return schema.encode(self.values)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What eval mode says: `values` (N, C) in the target's units, or probabilities."""
+
+    loaded: LoadedVersion
+    encoded: Encoded
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Uncertain(Predicted):
+    """What MC mode says beside it, and the draw that was asked for."""
+
+    draw: Draw
+    estimate: Estimate
+
+
+def evaluate(loaded: LoadedVersion, rows: Rows) -> Predicted:
+    """Eval mode: one pass, dropout off.
+
+    Raises:
+        EncodeError: rows that do not fit the schema.
+        NonFiniteError: an answer would not be a finite number.
+    """
+    encoded = rows.encode(loaded.artifact.schema)
+    return Predicted(loaded, encoded, eval_values(loaded, torch.from_numpy(encoded.inputs)))
+
+
+def draw_samples(loaded: LoadedVersion, rows: Rows, draw: Draw) -> Uncertain:
+    """MC mode: the predictive distribution by that draw; raises as `evaluate` does, and
+
+    NotStochasticError: the model has no dropout.
+    EstimatorError: samples are asked of an estimator that draws none.
+    """
+    schema, calibration = loaded.artifact.schema, loaded.artifact.calibration
+    encoded = rows.encode(schema)
+    x = torch.from_numpy(encoded.inputs)
+    # Within two standard errors are 95 % of rows.
+    gap = calibration.analytic_gaps.get("mean", UNKNOWN_GAP) / 2.0
+    drawn = estimate(loaded.plan, schema.target, x, draw, analytic_gap=gap)
+    return Uncertain(loaded, encoded, eval_values(loaded, x), draw, drawn)
+
+
+def eval_values(loaded: LoadedVersion, x: torch.Tensor) -> np.ndarray:
+    """(N, C) in the target's units, or probabilities, from inputs (N, D)."""
+    raw = predict(loaded.plan, x)[:, : loaded.plan.config.out_features].cpu().numpy()
+    if not np.isfinite(raw).all():
+        raise NonFiniteError(np.flatnonzero(~np.isfinite(raw).all(axis=1)).tolist())
+    return np.asarray(loaded.artifact.schema.decode(raw))
