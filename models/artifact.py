@@ -59,8 +59,8 @@ MEANINGLESS = (
 class Artifact:
     """A trained network with all that is needed to ask it in its users' terms.
 
-    `metrics` and `provenance` are plain values for the version's card; `sha256` names the
-    whole artifact once it has been saved or loaded.
+    `metrics`, `provenance` and `report` (`models.evidence`) are plain values for the version's
+    card; `sha256` names the whole artifact once it has been saved or loaded.
     """
 
     schema: Schema
@@ -69,6 +69,7 @@ class Artifact:
     created_at: str
     metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
     def encode(self, instances: Sequence[Any]) -> Tensor:
@@ -112,6 +113,7 @@ class Artifact:
             | ({"analytic_gaps": gaps} if gaps else {}),
             "provenance": dict(self.provenance),
             "artifact_sha256": self.sha256,
+            "report": dict(self.report),
         } | ({"labels": list(target.labels)} if target.labels else {})
 
     def decode(self, outputs: Tensor) -> Tensor:
@@ -203,6 +205,7 @@ def _manifest(artifact: Artifact) -> dict[str, Any]:
         },
         "metrics": dict(artifact.metrics),
         "provenance": dict(artifact.provenance),
+        "report": dict(artifact.report),
     }
 
 
@@ -228,6 +231,7 @@ def _assemble(manifest: dict[str, Any], contents: dict[str, bytes], sha256: str)
         manifest["created_at"],
         manifest["metrics"],
         manifest["provenance"],
+        manifest.get("report", {}),  # artifacts made before it was kept have none
         sha256,
     )
 

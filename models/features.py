@@ -36,6 +36,11 @@ class NumberFeature:
     def width(self) -> int:
         return 1 if self.fill is None else 2
 
+    @property
+    def input_names(self) -> list[str]:
+        """What each of the inputs is."""
+        return [self.name, f"{self.name} missing"][: self.width]
+
     def describe(self) -> dict[str, Any]:
         """For the version's card."""
         return {
@@ -109,6 +114,13 @@ class CategoryFeature:
     @property
     def width(self) -> int:
         return len(self.categories) + bool(self.rare) + self.has_missing
+
+    @property
+    def input_names(self) -> list[str]:
+        """What each of the inputs is."""
+        names = [f"{self.name} = {category}" for category in self.categories]
+        names += [f"{self.name} is rare"] * bool(self.rare)
+        return names + [f"{self.name} missing"] * self.has_missing
 
     def describe(self) -> dict[str, Any]:
         """For the version's card."""

@@ -16,6 +16,10 @@ from models.table import Schema, Target
 OWN_FIELDS = {"created_at": str, "metrics": Mapping[str, Any], "provenance": Mapping[str, Any]}
 
 
+# What older releases did not write.
+OPTIONAL_FIELDS = {"report": Mapping[str, Any]}
+
+
 def check_manifest(manifest: Mapping[str, Any]) -> None:
     """Nothing, if each value is of the type that its field is declared with.
 
@@ -25,6 +29,7 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
     schema = manifest["schema"]
     kinds = {"number": NumberFeature, "category": CategoryFeature}
     _check_values(OWN_FIELDS, {name: manifest[name] for name in OWN_FIELDS})
+    _check_values(OPTIONAL_FIELDS, manifest)
     _check_fields(Schema, {"ignored": schema["ignored"]})
     _check_fields(Target, schema["target"])
     _check_fields(MLPConfig, manifest["network"])

@@ -17,10 +17,11 @@ import torch
 from models.artifact import Artifact
 from models.calibration import LEAST_ROWS, calibrate
 from models.errors import DataError, EncodeError
+from models.evidence import excerpt_rows, gather
 from models.held_out import N_SAMPLES, hold_out
 from models.interval_choice import choose_scores
 from models.mlp import DropoutKind, MLPConfig
-from models.report import analytic_gaps, mean_nll, measure, sampling_curve
+from models.report import analytic_gaps, mean_nll, measure, sampling_curve, weight_scaling
 from models.sampling import make_plan
 from models.schema_inference import (
     encode_features,
@@ -61,6 +62,7 @@ class Recipe:
     validation_fraction: float = 0.1
     calibration_fraction: float = 0.15
     calibration: Literal["auto", "split", "cross"] = "auto"
+    keep_excerpt: bool = True
     seed: int = 0
 
     @property
@@ -73,7 +75,8 @@ class Recipe:
 class Prepared:
     """A table ready to fit: its schema, the network's shape, and three disjoint splits.
 
-    `held_out` are the calibration rows as they stand in the table.
+    `held_out` are the calibration rows as they stand in the table, `excerpt` some of the
+    training rows, or nothing if none are to be kept.
     """
 
     schema: Schema
@@ -82,6 +85,7 @@ class Prepared:
     validation: Split
     calibration: Split
     held_out: pa.Table
+    excerpt: list[list[Any]]
 
 
 def prepare(table: pa.Table, recipe: Recipe, fold: int = 0) -> Prepared:
@@ -116,6 +120,9 @@ def prepare(table: pa.Table, recipe: Recipe, fold: int = 0) -> Prepared:
         validation=Split(x[validation], y[validation]),
         calibration=Split(x[calibration], y[calibration]),
         held_out=table.take(calibration),
+        excerpt=excerpt_rows(table, training, schema, recipe.seed)
+        if recipe.keep_excerpt and fold == 0
+        else [],
     )
 
 
@@ -159,8 +166,13 @@ def finish(
         "eval_mode": measure([own], dropout=False, score=kind),
         "mc_mode": {"n_samples": N_SAMPLES} | measure([own], dropout=True, score=kind),
     }
+    keeps = bool(prepared.excerpt)
+    report = gather(parts, dropout=plan.is_stochastic, score=kind, with_rows=keeps)
     if plan.is_stochastic:
         metrics["sampling_curve"] = sampling_curve(plan, target, prepared.calibration)
+        report["weight_scaling"] = weight_scaling(plan, target, prepared.calibration)
+    if keeps:
+        report["excerpt"] = prepared.excerpt
     if folds:
         metrics["out_of_fold"] = {
             "rows": sum(len(part.truth) for part in parts),
@@ -168,7 +180,13 @@ def finish(
             "mc_mode": {"n_samples": N_SAMPLES} | measure(parts, dropout=True, score=kind),
         }
     return Artifact(
-        prepared.schema, settled.network, calibration, created_at, metrics, dict(provenance)
+        prepared.schema,
+        settled.network,
+        calibration,
+        created_at,
+        metrics,
+        dict(provenance),
+        report,
     )
 
 

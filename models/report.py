@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from models.calibration import calibrate_groups, losses_of, uncertainty_of
 from models.conformal import ScoreKind
 from models.errors import CoverageError
 from models.estimators import Draw, Estimator, estimate
 from models.held_out import HeldOut, draw
-from models.sampling import Plan
+from models.sampling import Plan, predict
 from models.scores import (
     classification_errors,
     mixture_crps,
@@ -70,15 +71,20 @@ def measure(parts: Sequence[HeldOut], *, dropout: bool, score: ScoreKind) -> dic
         means, variances = (np.concatenate(both, axis=1) for both in zip(*gaussians, strict=True))
         figures = _regression_figures(truth, means, variances)
     curve = risk_curve(uncertainty_of(summary), losses_of(summary, truth))
-    pieces = np.repeat(np.arange(len(parts)), [len(part.truth) for part in parts])
-    if len(parts) == 1:
-        pieces = np.random.default_rng(0).permutation(len(truth)) % 2
+    pieces = judged_by(parts)
     name = "prediction_set" if isinstance(summary, ClassificationSummary) else "interval"
     return figures | {
         "aurc": curve.area,
         "risk_coverage": [{"accepted": s, "risk": curve.risk_at(s)} for s in SHARES],
-        name: [_conformal(summary, truth, uniforms, pieces, score, c) for c in COVERAGES],
+        name: [conformal_figures(summary, truth, uniforms, pieces, score, c) for c in COVERAGES],
     }
+
+
+def judged_by(parts: Sequence[HeldOut]) -> Array:
+    """The piece that each row (N,) is of, whose conformal scores do not judge it."""
+    if len(parts) == 1:
+        return np.random.default_rng(0).permutation(len(parts[0].truth)) % 2
+    return np.repeat(np.arange(len(parts)), [len(part.truth) for part in parts])
 
 
 def mean_nll(part: HeldOut) -> float:
@@ -94,11 +100,8 @@ def sampling_curve(plan: Plan, target: Target, split: Split) -> list[dict[str, f
     Raises:
         TrainingError: an output is not a finite number.
     """
-    x, y = split.x[:MOST_CURVE_ROWS], split.y[:MOST_CURVE_ROWS]
+    x, truth = _curve_rows(target, split)
     raw = draw(plan, x, n_samples=max(CURVE_COUNTS))
-    truth = y.numpy()
-    if target.task == "regression":
-        truth = truth.astype(np.float64) * target.std + target.mean
     points = []
     for count in CURVE_COUNTS:
         starts = range(0, len(raw) - count + 1, count)[:MOST_CURVE_GROUPS]
@@ -106,6 +109,19 @@ def sampling_curve(plan: Plan, target: Target, split: Split) -> list[dict[str, f
         averages = {name: float(np.mean([one[name] for one in found])) for name in found[0]}
         points.append({"n_samples": count} | averages)
     return points
+
+
+def weight_scaling(plan: Plan, target: Target, split: Split) -> dict[str, float]:
+    """What `sampling_curve` is compared with: eval mode on the same rows."""
+    x, truth = _curve_rows(target, split)
+    return _error_and_nll(target, predict(plan, x)[None].double().cpu().numpy(), truth)
+
+
+def _curve_rows(target: Target, split: Split) -> tuple[Tensor, Array]:
+    truth = split.y[:MOST_CURVE_ROWS].numpy()
+    if target.task == "regression":
+        truth = truth.astype(np.float64) * target.std + target.mean
+    return split.x[:MOST_CURVE_ROWS], truth
 
 
 def analytic_gaps(plan: Plan, target: Target, split: Split) -> dict[str, float]:
@@ -145,7 +161,7 @@ def _regression_figures(truth: Array, means: Array, variances: Array) -> dict[st
     }
 
 
-def _conformal(
+def conformal_figures(
     summary: Summary,
     truth: Array,
     uniforms: Array,

@@ -69,9 +69,15 @@ def quantile_calibration_error(truth: Array, means: Array, variances: Array) -> 
 
     Source: Kuleshov, Fenner & Ermon 2018, section 3.5, with absolute gaps for squared ones.
     """
-    ranks = np.sort(_normal_cdf((truth - means) / np.sqrt(variances)).mean(axis=0))
+    ranks = np.sort(predictive_ranks(truth, means, variances))
     below = np.searchsorted(ranks, LEVELS, side="right") / len(truth)
     return float(np.abs(below - LEVELS).mean())
+
+
+def predictive_ranks(truth: Array, means: Array, variances: Array) -> Array:
+    """The probability (N,) that their mixtures of T Gaussians (T, N) give to less than the
+    truth (N,); uniform if the mixtures are right (Dawid 1984)."""
+    return np.asarray(_normal_cdf((truth - means) / np.sqrt(variances)).mean(axis=0))
 
 
 def classification_errors(truth: Array, probabilities: Array) -> dict[str, float]:

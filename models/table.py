@@ -77,6 +77,11 @@ class Schema:
         """D, the width of the network's input."""
         return sum(feature.width for feature in self.features)
 
+    @property
+    def input_names(self) -> list[str]:
+        """What each of the D inputs is."""
+        return [name for feature in self.features for name in feature.input_names]
+
     @cached_property
     def _known(self) -> frozenset[str]:
         return frozenset(feature.name for feature in self.features) | frozenset(self.ignored)

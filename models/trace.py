@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -20,13 +20,13 @@ _BLOCK = 2**22
 
 @dataclass(frozen=True)
 class LayerTrace:
-    """One place where dropout acts, in eval mode and in the first sample.
+    """One place where dropout acts, in eval mode and in one sample.
 
     For units: `masked` = `sample` · mask · scale, all (units,). For DropConnect the mask is
     that of the weights, (out, in), and activations are the layer's outputs, (out,), with its
     own weights whole (`sample`) and thinned (`masked`); of the last layer these are the C
     outputs, without the noise variance, in eval mode at its temperature. Gaussian noise is its
-    own mask, and as its mean is 1 its scale is 1. `fraction_dropped` is of the first sample; a
+    own mask, and as its mean is 1 its scale is 1. `fraction_dropped` is of that sample; a
     concrete mask below 1/2 counts.
     """
 
@@ -34,6 +34,7 @@ class LayerTrace:
     kind: str
     p: float
     scale: float
+    units: int
     eval_activations: Array
     sample_activations: Array
     mask: Array
@@ -49,13 +50,20 @@ class Trace:
     fraction_dropped: float
 
 
-def trace_dropout(plan: Plan, x: Tensor, *, seed: int, n_samples: int) -> Trace:
-    """The trace of one row x (1, D); the first sample is that of `sampling.sample`.
+def with_probability(plan: Plan, p: float) -> Plan:
+    """The same network with that p wherever it drops: what would be if p were another."""
+    sites = tuple(replace(site, p=p) if site.is_active else site for site in plan.sites)
+    return replace(plan, sites=sites)
+
+
+def trace_dropout(plan: Plan, x: Tensor, *, seed: int, n_samples: int, sample: int = 0) -> Trace:
+    """The trace of one row x (1, D) in the sample of that number, which is that of
+    `sampling.sample`.
 
     Source of the inverted scale: Srivastava et al. 2014, section 10 (their p is the
     probability of keeping).
     """
-    noise = MaskStream(plan.sites, seed, device=plan.device).take(1)
+    noise = MaskStream(plan.sites, seed, first=sample, device=plan.device).take(1)
     masks = [None if mask is None else mask[0] for mask in noise]
     x = x.to(plan.device)
     drops_weights = plan.config.dropout == "dropconnect"
@@ -116,6 +124,7 @@ def _layer(
         kind=site.kind,
         p=site.p,
         scale=scale,
+        units=len(evaluated),
         eval_activations=evaluated.cpu().numpy(),
         sample_activations=sampled.cpu().numpy(),
         mask=kept.round(6),

@@ -12,7 +12,6 @@ from models.calibration import Calibration
 from models.conformal import row_uniforms
 from models.estimators import Estimate
 from models.table import Target
-from models.trace import LayerTrace, Trace
 from models.uncertainty import ClassificationSummary, RegressionSummary
 from service.computation import Predicted, Uncertain
 
@@ -88,7 +87,7 @@ def uncertain_predictions(
         row["decision"] = "abstain" if abstain else "accept"
     if drawn.samples is not None:
         for i, row in enumerate(rows):
-            row["samples"] = _series(target, drawn.samples[:, i])
+            row["samples"] = series(target, drawn.samples[:, i])
     return rows
 
 
@@ -97,23 +96,6 @@ def add_flags(rows: list[Row], flags: list[list[str]]) -> None:
     for row, flagged in zip(rows, flags, strict=True):
         if flagged:
             row["flags"] = flagged
-
-
-def dropout(
-    target: Target, values: Array, drawn: Estimate, trace: Trace, flags: list[str]
-) -> dict[str, Any]:
-    """The body of `:dropout` for one row: eval-mode values (1, C), T samples, the trace."""
-    assert drawn.samples is not None
-    samples = drawn.samples[:, 0]
-    counts = np.arange(1, len(samples) + 1).reshape(-1, *[1] * (samples.ndim - 1))
-    body = {
-        "layers": [_layer(layer) for layer in trace.layers],
-        "eval_output": predictions(target, values)[0],
-        "outputs": _series(target, samples),
-        "running_mean": _series(target, samples.cumsum(axis=0) / counts),
-        "fraction_dropped": trace.fraction_dropped,
-    }
-    return body | ({"flags": flags} if flags else {})
 
 
 def _regression_rows(
@@ -179,22 +161,7 @@ def _classification_rows(
     return rows
 
 
-def _layer(layer: LayerTrace) -> Row:
-    return {
-        "name": layer.name,
-        "kind": layer.kind,
-        "p": layer.p,
-        "scale": layer.scale,
-        "units": len(layer.eval_activations),
-        "eval_activations": layer.eval_activations.tolist(),
-        "sample_activations": layer.sample_activations.tolist(),
-        "mask": layer.mask.tolist(),
-        "masked_activations": layer.masked_activations.tolist(),
-        "fraction_dropped": layer.fraction_dropped,
-    }
-
-
-def _series(target: Target, samples: Array) -> list[Any]:
+def series(target: Target, samples: Array) -> list[Any]:
     """(T,) values, or (T, C) probabilities by label."""
     values = samples.tolist()
     if target.task == "regression":

@@ -19,20 +19,17 @@ from models.device import available_threads
 from models.estimators import (
     Draw,
     choose,
-    estimate,
     linearised_floats_per_row,
     linearised_work_per_row,
 )
 from models.sampling import Plan
-from models.trace import trace_dropout
-from service import answers
+from service import answers, picture
 from service.computation import (
     Instances,
     Predicted,
     Rows,
     Uncertain,
     draw_samples,
-    eval_values,
     evaluate,
 )
 from service.errors import InvalidError, OverloadedError
@@ -173,14 +170,15 @@ class Inference:
             message = "give one row: as instance, or as the only one of instances"
             raise InvalidError(message, errors=[{"loc": ["instance"], "msg": message}])
         instance = request.instances[0] if request.instances else request.instance
+        if request.sample >= request.n_samples:
+            message = f"of {request.n_samples} samples the last has the number n_samples - 1"
+            raise _too_much("sample", message)
         loaded = await self.find(address)
         seed = secrets.randbelow(2**53) if request.seed is None else request.seed
-        self._check_picture(loaded, request.n_samples)
+        self._check_picture(loaded, request)
         # The masks are drawn twice: to compute with, and to be counted.
         work = self._check_work(loaded, 1, request.n_samples, mask_work=2 * MASK_WORK)
-        return await self._compute(
-            work, 1, lambda: _dropout(loaded, instance, seed, request.n_samples)
-        )
+        return await self._compute(work, 1, lambda: picture.look(loaded, request, instance, seed))
 
     def _count(self, loaded: LoadedVersion, rows: Rows) -> int:
         """N, within the limit."""
@@ -204,15 +202,15 @@ class Inference:
                 "n_samples", f"{message} {MOST_KEPT_OUTPUTS} allowed: fewer rows or samples help"
             )
 
-    def _check_picture(self, loaded: LoadedVersion, n_samples: int) -> None:
-        masks = _mask_values(loaded.plan)
-        outputs = n_samples * loaded.plan.config.out_features
+    def _check_picture(self, loaded: LoadedVersion, request: DropoutRequest) -> None:
+        masks = picture.count_shown(loaded.plan, request)
+        outputs = request.n_samples * loaded.plan.config.out_features
         most = self._settings.max_returned_samples
         if masks + outputs > most:
             raise _too_much(
                 "n_samples",
                 f"{masks} mask values of this network and {outputs} sample values are more than "
-                f"the {most} of one answer",
+                f"the {most} of one answer: max_units and fewer samples help",
             )
 
     def _check_work(
@@ -259,22 +257,3 @@ def _too_much(field: str, message: str) -> InvalidError:
 def _mask_values(plan: Plan) -> int:
     """Of one sample."""
     return sum(site.size for site in plan.sites if site.is_active)
-
-
-def _dropout(loaded: LoadedVersion, instance: Any, seed: int, n_samples: int) -> dict[str, Any]:
-    schema = loaded.artifact.schema
-    encoded = schema.encode([instance])
-    x = torch.from_numpy(encoded.inputs)
-    values = eval_values(loaded, x)
-    drawn = estimate(
-        loaded.plan, schema.target, x, Draw(n_samples=n_samples, seed=seed, keep_samples=True)
-    )
-    trace = trace_dropout(loaded.plan, x, seed=seed, n_samples=n_samples)
-    return {
-        "model": loaded.model,
-        "version": loaded.version,
-        "mode": "mc_dropout",
-        "seed": seed,
-        "n_samples": n_samples,
-        **answers.dropout(schema.target, values, drawn, trace, encoded.flags[0]),
-    }

@@ -217,7 +217,7 @@ class Registry:
             "task": versions[0].card["task"] if versions else None,
             "created_at": model.created_at,
             "aliases": {alias.alias: alias.version for alias in aliases},
-            "versions": [version.card for version in versions],
+            "versions": [_brief(version.card) for version in versions],
         }
 
     def _version(self, session: Session, model: str, version: str) -> Version:
@@ -232,6 +232,11 @@ class Registry:
         if not numbers:
             raise _no_model(session, model)
         raise NotFoundError(f"{model} has no version {version!r} (it has {_listed(numbers)})")
+
+
+def _brief(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The card as lists have it: without what is only for one version to be looked at."""
+    return {name: value for name, value in card.items() if name != "report"}
 
 
 def _take_turn(session: Session, model: str) -> None:

@@ -209,6 +209,7 @@ def _recipe(request: Mapping[str, Any], device: str) -> Recipe:
         validation_fraction=request["validation_fraction"],
         calibration_fraction=request["calibration_fraction"],
         calibration=request.get("calibration", "auto"),
+        keep_excerpt=request.get("keep_excerpt", True),
         seed=request["seed"],
     )
 

@@ -51,7 +51,7 @@ async def uncertainty(
 async def dropout(
     request: Request, settings: SettingsOf, inference: InferenceOf, address: Address
 ) -> JsonResponse:
-    """What dropout does to one row, layer by layer, in eval mode and in the first sample."""
+    """What dropout does to one row, layer by layer, in eval mode and in one sample."""
     wanted = parse(DropoutRequest, await read_json(request, settings.max_body_bytes))
     request.state.has_one_instance = wanted.instance is not None
     return JsonResponse(await inference.dropout(address, wanted))

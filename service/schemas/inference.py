@@ -71,8 +71,31 @@ class DropoutRequest(Request):
 
     instance: Annotated[Any, Field(description="The row")] = None
     instances: Annotated[list[Any] | None, Field(min_length=1, max_length=1)] = None
-    seed: Seed | None = 0
-    n_samples: Annotated[int, Field(ge=2, le=10_000)] = 100
+    seed: Annotated[
+        Seed | None, Field(description="Names the T masks; null draws a fresh one; always echoed")
+    ] = 0
+    n_samples: Annotated[int, Field(ge=2, le=10_000, description="T")] = 100
+    sample: Annotated[
+        int, Field(ge=0, description="Which of the T samples the layers show, from 0")
+    ] = 0
+    p: Annotated[
+        float | None,
+        Field(
+            ge=1e-4,
+            lt=1,
+            description="Used in place of the version's own wherever it drops: what would be "
+            "if p were another. The weights stay those trained with the version's own",
+        ),
+    ] = None
+    max_units: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=64,
+            description="Tell of at most so many units of each layer, spread evenly over it "
+            "(`shown`), and of the weights between these (`network`); null tells of all units",
+        ),
+    ] = None
 
 
 class Prediction(BaseModel):
@@ -154,7 +177,7 @@ class UncertaintyResponse(BaseModel):
 
 
 class DropoutLayer(BaseModel):
-    """What dropout does at one place, in eval mode and in the first sample."""
+    """What dropout does at one place, in eval mode and in the sample shown."""
 
     name: str
     kind: str
@@ -170,7 +193,45 @@ class DropoutLayer(BaseModel):
     masked_activations: Annotated[
         list[float], Field(description="After mask and scale; for DropConnect the layer's output")
     ]
-    fraction_dropped: float
+    fraction_dropped: Annotated[float, Field(description="Of all units (or weights)")]
+    shown: Annotated[
+        list[int] | None, Field(description="With `max_units`: which units the arrays are of")
+    ] = None
+
+
+class NetworkLayer(BaseModel):
+    """A layer to be drawn: its size, and which of its units are shown."""
+
+    name: str
+    units: int
+    shown: list[int]
+    labels: Annotated[list[str] | None, Field(description="Of inputs and outputs")] = None
+    values: Annotated[
+        list[float] | None, Field(description="Of inputs: what the network reads, encoded")
+    ] = None
+
+
+class Network(BaseModel):
+    """The network to be drawn, from the input to the output."""
+
+    layers: list[NetworkLayer]
+    links: Annotated[
+        list[list[list[float]]],
+        Field(
+            description="`links[i][j][k]`: the weight from shown unit k of layer i to shown unit "
+            "j of layer i + 1"
+        ),
+    ]
+
+
+class Moments(BaseModel):
+    """Of the T outputs; by label for classes."""
+
+    mean: float | dict[str, float]
+    std: float | dict[str, float]
+    standard_error: Annotated[
+        float | dict[str, float], Field(description="Of the mean, as an estimate of the MC mean")
+    ]
 
 
 class DropoutResponse(BaseModel):
@@ -181,9 +242,12 @@ class DropoutResponse(BaseModel):
     mode: Literal["mc_dropout"]
     seed: int
     n_samples: int
+    sample: int
     layers: list[DropoutLayer]
+    network: Annotated[Network | None, Field(description="With `max_units`")] = None
     eval_output: Prediction
     outputs: list[float] | list[dict[str, float]]
     running_mean: list[float] | list[dict[str, float]]
+    mc_output: Moments
     fraction_dropped: Annotated[float, Field(description="Over all layers and all T samples")]
     flags: list[str] | None = None

@@ -26,6 +26,13 @@ class Card(BaseModel):
     calibration: dict[str, Any]
     provenance: dict[str, Any]
     artifact_sha256: str
+    report: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="Curves over held-out rows, and the excerpt of training rows if it was "
+            "to be kept; only in the answer for one version"
+        ),
+    ] = None
 
 
 class Model(BaseModel):

@@ -199,6 +199,13 @@ class TrainingJobRequest(Request):
             "long; `auto` is `cross` below 1,000 rows"
         ),
     ] = "auto"
+    keep_excerpt: Annotated[
+        bool,
+        Field(
+            description="Keep with the version, for whoever may read its card, up to 200 of the "
+            "training rows, and predictions beside the truth of up to 500 held-out rows"
+        ),
+    ] = True
     seed: Annotated[Seed, Field(description="Of splits, first weights and batches")] = 0
     device: Annotated[
         str,

@@ -309,3 +309,16 @@ def test_on_postgresql_a_read_sees_one_moment(postgresql: Database, tmp_path: Pa
     job = Jobs(postgresql, most_queued=1).submit(request)
     assert str(registry.no_model("m")).endswith(f"yet: training job {job.id} is queued")
     assert str(registry.no_model("a\0b")) == "there is no model 'a\\x00b'"
+
+
+async def test_only_the_card_of_one_version_has_its_report(client: httpx.AsyncClient) -> None:
+    model = (await client.get("/v1/models/strength")).json()
+    assert all("report" not in card for card in model["versions"])
+    (listed,) = [m for m in (await client.get("/v1/models")).json()["data"] if m == model]
+    card = (await client.get(f"/v1/models/{listed['model']}/versions/2")).json()
+    assert {name: card[name] for name in model["versions"][0]} == model["versions"][0]
+    rows = card["report"]["excerpt"]
+    body = {"instances": rows}
+    answer = await client.post("/v1/models/strength/versions/2:predict", json=body)
+    assert len(answer.json()["predictions"]) == len(rows) == 200
+    assert not any("out_of_range" in str(row) for row in answer.json()["predictions"])

@@ -54,6 +54,7 @@ def make(target: Target | None = None, **network: object) -> Artifact:
         "2026-01-02T03:04:05Z",
         {"rows": {"training": 9}},
         {"seed": 3},
+        {"excerpt": [[41.0, "Bern"]]},
     )
 
 
@@ -73,6 +74,7 @@ def test_what_is_loaded_is_what_was_saved(kind: str, tmp_path: Path) -> None:
     assert (loaded.created_at, loaded.metrics, loaded.provenance) == (
         artifact.created_at, artifact.metrics, artifact.provenance,
     )  # fmt: skip
+    assert loaded.report == artifact.report
     for count, calibration in artifact.calibration.by_samples.items():
         same = loaded.calibration.by_samples[count]
         np.testing.assert_array_equal(same.scores, calibration.scores)
@@ -202,6 +204,12 @@ def test_what_is_not_an_artifact_is_refused(tmp_path: Path) -> None:
             load_artifact(tmp_path / name)
 
 
+def test_an_artifact_made_before_there_were_reports_has_none(tmp_path: Path) -> None:
+    save_artifact(make(), tmp_path / "a")
+    change(tmp_path / "a", lambda manifest: manifest.pop("report"))
+    assert load_artifact(tmp_path / "a").report == {}
+
+
 def change(folder: Path, edit) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     edit(manifest)
@@ -287,7 +295,7 @@ def test_a_value_of_the_wrong_type_anywhere_in_the_manifest_is_refused(
     save_artifact(artifact, tmp_path / "a")
     manifest = (tmp_path / "a" / "manifest.json").read_text()
     for *path, key in places(json.loads(manifest)):
-        if path and path[0] in ("metrics", "provenance"):
+        if path and path[0] in ("metrics", "provenance", "report"):
             continue  # any plain values
         changed = json.loads(manifest)
         parent = changed
