@@ -34,11 +34,14 @@ RUN pip install --constraint constraints.txt --no-deps .
 FROM python:${PYTHON_VERSION}-slim
 RUN useradd --system --uid 10001 --home-dir /var/lib/dropcast --create-home dropcast
 COPY --from=build /opt/dropcast /opt/dropcast
+# 0.0.0.0 is the container's own network: whoever publishes the port decides who reaches it.
+# Beyond this machine's loopback publish it with -e DROPCAST_KEYS=required only.
 ENV PATH=/opt/dropcast/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     DROPCAST_HOME=/var/lib/dropcast \
-    DROPCAST_HOST=0.0.0.0
+    DROPCAST_HOST=0.0.0.0 \
+    DROPCAST_KEYS=off
 USER 10001
 WORKDIR /var/lib/dropcast
 VOLUME /var/lib/dropcast

@@ -10,21 +10,24 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
 from service import errors, openapi
 from service.database import Database
 from service.datasets import Datasets
 from service.envelope import Envelope
 from service.feed import Feed
+from service.gate import Gate
 from service.inference import Inference
 from service.jobs import Jobs
+from service.keys import KeyRing, Keys
 from service.registry import Registry
 from service.routes import datasets, health, inference, models, training_jobs
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# How soon a moved alias is followed, and a new version loaded.
+# How soon a moved alias is followed, a new version loaded, and a key let in or no more.
 REFRESH_SECONDS = 0.5
 
 
@@ -47,11 +50,23 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.jobs = jobs
     app.state.feed = Feed(jobs)
     app.state.inference = Inference(settings, registry)
+    app.state.keys = Keys(database)
+    app.state.key_ring = KeyRing()
     app.state.is_ready = False
     for room in (inference, models, datasets, training_jobs, health):
         app.include_router(room.router)
     errors.install(app)
     openapi.install(app)
+    # The last one is the outermost.
+    app.add_middleware(Gate, settings=settings, ring=lambda: app.state.key_ring)
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["Location", "Retry-After", "X-Request-Id"],
+        )
     app.add_middleware(Envelope)
     return app
 
@@ -59,8 +74,8 @@ def create_app(settings: Settings) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await asyncio.to_thread(app.state.database.migrate)
-    await app.state.inference.refresh()
-    following = asyncio.create_task(_follow_registry(app.state.inference))
+    await _refresh(app)
+    following = asyncio.create_task(_follow(app))
     app.state.is_ready = True
     yield
     app.state.is_ready = False
@@ -70,11 +85,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.database.close()
 
 
-async def _follow_registry(inference: Inference) -> None:
+async def _follow(app: FastAPI) -> None:
     while True:
         await asyncio.sleep(REFRESH_SECONDS)
         try:
-            await inference.refresh()
+            await _refresh(app)
         except Exception:
-            # The loaded versions go on answering; the next look may succeed.
-            log.exception("cannot look for new versions")
+            # Loaded versions go on answering, known keys stay good; the next look may succeed.
+            log.exception("cannot look for new versions and keys")
+
+
+async def _refresh(app: FastAPI) -> None:
+    if app.state.settings.needs_keys:
+        app.state.key_ring = await asyncio.to_thread(app.state.keys.ring)
+    await app.state.inference.refresh()

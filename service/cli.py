@@ -179,6 +179,41 @@ def models() -> None:
     list_models(_settings(quiet=True))
 
 
+keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke the keys that let clients in.")
+app.add_typer(keys, name="keys")
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="Whose it is, or what for")],
+    scope: Annotated[
+        list[str],
+        typer.Option(help="predict, train or admin; more than once for more than one"),
+    ] = ["predict"],  # noqa: B006 - typer copies it
+    days: Annotated[float | None, typer.Option(help="Good for so long, and not for ever")] = None,
+) -> None:
+    """Make a key. It is shown this once: only a hash of it is kept."""
+    from service.commands import keys as commands  # noqa: PLC0415
+
+    raise typer.Exit(commands.create(_settings(quiet=True), name, scope, days))
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """List the keys: id, name, scopes and state."""
+    from service.commands import keys as commands  # noqa: PLC0415
+
+    commands.list_keys(_settings(quiet=True))
+
+
+@keys.command("revoke")
+def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID", help="As listed")]) -> None:
+    """Make a key worthless, within two seconds in every process that serves."""
+    from service.commands import keys as commands  # noqa: PLC0415
+
+    raise typer.Exit(commands.revoke(_settings(quiet=True), key_id))
+
+
 def _widths(text: str) -> list[int]:
     try:
         return [int(width) for width in text.split(",") if width.strip()]

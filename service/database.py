@@ -14,7 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 # The newest migration; a database that stands there needs nothing.
-HEAD = "0001"
+HEAD = "0002"
 # Locks out other processes that migrate the same PostgreSQL database.
 MIGRATION_LOCK = 0x64726F70
 
@@ -143,6 +143,20 @@ class JobEvent(Base):
     message: Mapped[str]
     data: Mapped[dict[str, Any]]
     created_at: Mapped[dt.datetime]
+
+
+class ApiKey(Base):
+    """What a client shows to be let in; of the key itself only the SHA-256 is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    scopes: Mapped[list[Any]]
+    sha256: Mapped[str]
+    created_at: Mapped[dt.datetime]
+    expires_at: Mapped[dt.datetime | None]
+    revoked_at: Mapped[dt.datetime | None]
 
 
 def take_turn(session: Session, what: str) -> None:

@@ -51,6 +51,20 @@ class NotJsonError(ServiceError):
     """The body is not JSON."""
 
 
+class UnauthorizedError(ServiceError):
+    """A key is due. The text is the same for every key that is not good, and for none."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a good key is due, as `Authorization: Bearer KEY` or as `X-API-Key: KEY`",
+            headers={"WWW-Authenticate": 'Bearer realm="dropcast"'},
+        )
+
+
+class ForbiddenError(ServiceError):
+    """The key is good, but not for this."""
+
+
 class NotFoundError(ServiceError):
     """What the request names does not exist."""
 
@@ -63,6 +77,13 @@ class TooLargeError(ServiceError):
     """The body has more bytes than a limit allows."""
 
 
+class TooSlowError(ServiceError):
+    """The client took too long to send its request."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Connection": "close"})
+
+
 class InvalidError(ServiceError):
     """Well-formed, but wrong."""
 
@@ -72,6 +93,14 @@ class UnavailableError(ServiceError):
 
     def __init__(self, detail: str, retry_after_seconds: int) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after_seconds)})
+
+
+class TooManyRequestsError(UnavailableError):
+    """The client has asked as often as it may."""
+
+
+class TimeLimitError(UnavailableError):
+    """The answer took longer than it may."""
 
 
 class OverloadedError(UnavailableError):
@@ -92,10 +121,15 @@ class _Kind:
 # The first class that matches an error decides.
 KINDS: Mapping[type[Exception], _Kind] = {
     NotJsonError: _Kind(400, "not-json", "The body is not JSON"),
+    UnauthorizedError: _Kind(401, "unauthorized", "A key is due"),
+    ForbiddenError: _Kind(403, "forbidden", "Not with this key, or not from there"),
     NotFoundError: _Kind(404, "not-found", "No such thing"),
+    TooSlowError: _Kind(408, "too-slow", "The request came too slowly"),
     ConflictError: _Kind(409, "conflict", "Not possible in this state"),
     TooLargeError: _Kind(413, "too-large", "The body is too large"),
     InvalidError: _Kind(422, "invalid", "The request is not valid"),
+    TooManyRequestsError: _Kind(429, "too-many-requests", "Too many requests"),
+    TimeLimitError: _Kind(503, "time-limit", "The answer took too long"),
     OverloadedError: _Kind(503, "overloaded", "Too much to do at the moment"),
     NotReadyError: _Kind(503, "not-ready", "Not ready to serve"),
     EncodeError: _Kind(422, "invalid-instance", "An instance does not fit the model"),
@@ -143,15 +177,16 @@ def internal_error(request: Request) -> Response:
 
 def install(app: FastAPI) -> None:
     """Makes every error of every route a problem."""
-    app.add_exception_handler(ServiceError, _on_known_error)
-    app.add_exception_handler(DropcastError, _on_known_error)
+    app.add_exception_handler(ServiceError, respond)
+    app.add_exception_handler(DropcastError, respond)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     for kind in (OperationalError, InterfaceError, PoolTimeoutError):
         app.add_exception_handler(kind, _on_database_error)
 
 
-def _on_known_error(request: Request, error: Exception) -> Response:
+def respond(request: Request, error: Exception) -> Response:
+    """The response for an error of the table."""
     kind = next(kind for known, kind in KINDS.items() if isinstance(error, known))
     errors: Errors = getattr(error, "errors", ())
     if isinstance(error, EncodeError):
@@ -183,7 +218,7 @@ def _place(request: Request, row: int) -> list[str | int]:
 
 def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _on_known_error(request, invalid(error.errors()))
+    return respond(request, invalid(error.errors()))
 
 
 def invalid(faults: Sequence[Any], kind: type[BaseModel] | None = None) -> InvalidError:
@@ -196,7 +231,7 @@ def invalid(faults: Sequence[Any], kind: type[BaseModel] | None = None) -> Inval
 
 def _on_database_error(request: Request, error: Exception) -> Response:
     log.error("the database does not answer", exc_info=error)
-    return _on_known_error(request, OverloadedError("the database does not answer", 2))
+    return respond(request, OverloadedError("the database does not answer", 2))
 
 
 def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service import schemas
+from service.access import ANYONE, need_of
 
 # The README's row.
 _ROW = {
@@ -58,6 +59,26 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": "Problem details", "content": content} for status in statuses}
 
 
+# At the door, before any route: no good key, not with this one, too often, too much.
+_AT_THE_DOOR = (401, 403, 429, 503)
+_KEY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A key"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "A key"},
+}
+
+
+def _add_door(document: dict[str, Any]) -> None:
+    """To each operation that may need one, how to show a key, and how it may be refused."""
+    document["components"]["securitySchemes"] = _KEY_SCHEMES
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if need_of(method.upper(), path) is ANYONE:
+                continue
+            operation["security"] = [{}, *({scheme: []} for scheme in _KEY_SCHEMES)]
+            for status, response in problems(*_AT_THE_DOOR).items():
+                operation["responses"].setdefault(str(status), response)
+
+
 def install(app: FastAPI) -> None:
     """Adds the named types to the application's document, when it is first asked for."""
     original = app.openapi
@@ -70,6 +91,7 @@ def install(app: FastAPI) -> None:
         known = document.setdefault("components", {}).setdefault("schemas", {})
         for name, schema in definitions["$defs"].items():
             known.setdefault(name, schema)
+        _add_door(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

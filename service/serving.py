@@ -14,19 +14,30 @@ from fastapi import FastAPI
 
 from service import examples
 from service.app import create_app
+from service.database import Database
 from service.job_rows import FINISHED
 from service.jobs import Jobs
+from service.keys import Keys
 from service.processes import NAME_TAKEN, end, lock_name, start_child
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
+NO_KEYS = (
+    "requests to {host} need a key, and there is none: make one with `dropcast keys create NAME`, "
+    "or say with DROPCAST_KEYS=off that whoever reaches the port may do everything"
+)
 RESTART_SECONDS = 2.0
 LOOK_SECONDS = 1.0
 
 
 def run_service(settings: Settings, *, with_worker: bool) -> int:
     """Serves until a signal; gives the exit code."""
+    if settings.needs_keys and not _has_keys(settings):
+        log.error("%s", NO_KEYS.format(host=settings.host))
+        return 1
+    if not (settings.needs_keys or settings.is_on_loopback):
+        log.warning("without keys: whoever reaches %s may do everything", settings.host)
     try:
         listener = socket.create_server((settings.host, settings.port), backlog=2048)
     except OSError as error:
@@ -58,6 +69,15 @@ def run_service(settings: Settings, *, with_worker: bool) -> int:
         if keeper is not None:
             keeper.close()
     return 0
+
+
+def _has_keys(settings: Settings) -> bool:
+    database = Database(settings.database)
+    try:
+        database.migrate()
+        return bool(Keys(database).ring())
+    finally:
+        database.close()
 
 
 def _tell_of_examples(jobs: Jobs, ending: threading.Event) -> None:

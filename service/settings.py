@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -31,6 +32,27 @@ class Settings(BaseSettings):
     ] = None
     host: Annotated[str, Field(description="Address to listen on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on")] = 8000
+    keys: Annotated[
+        Literal["auto", "required", "off"],
+        Field(
+            description="`auto`: requests need a key unless `HOST` is a loopback address; "
+            "`required`: they do anyway; `off`: whoever reaches the port may do everything"
+        ),
+    ] = "auto"
+    rate_limit: Annotated[
+        str | None,
+        Field(
+            description="Requests of one key, or of one client address where there are no keys, "
+            "to one process: `100/second`, or several as `20/second;600/minute`; more get 429"
+        ),
+    ] = None
+    cors_origins: Annotated[
+        str | None,
+        Field(
+            description="Origins whose pages may call the API from a browser, with commas "
+            "between; `*` for all"
+        ),
+    ] = None
     device: Annotated[
         str,
         Field(
@@ -98,6 +120,18 @@ class Settings(BaseSettings):
         float, Field(ge=0, description="Time for requests under way when told to stop")
     ] = 20.0
 
+    @field_validator("rate_limit")
+    @classmethod
+    def _known_rate(cls, rate: str | None) -> str | None:
+        if not rate:
+            return None
+        # Slow to import, and only for those who want it.
+        from limits import parse_many  # noqa: PLC0415
+
+        if any(one.amount < 1 for one in parse_many(rate)):
+            raise ValueError("lets nobody in")
+        return rate
+
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
@@ -111,6 +145,24 @@ class Settings(BaseSettings):
         if not url.startswith(("postgresql://", "sqlite:///")):
             raise ValueError("has to start with postgresql:// or sqlite:///")
         return url
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether requests need a key."""
+        return self.keys == "required" or (self.keys == "auto" and not self.is_on_loopback)
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether only this machine can reach the port."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        """`cors_origins`, one by one."""
+        return [origin.strip() for origin in (self.cors_origins or "").split(",") if origin.strip()]
 
     @property
     def database(self) -> str:

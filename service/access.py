@@ -1,0 +1,102 @@
+"""Which key opens which route: one table. What it does not name only an admin's key opens."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from starlette.routing import compile_path
+
+
+class Scope(StrEnum):
+    """What a key may do; `admin` may do everything."""
+
+    PREDICT = "predict"
+    TRAIN = "train"
+    ADMIN = "admin"
+
+
+# The scopes of which one is enough; None where no key is needed.
+Need = frozenset[Scope] | None
+
+ANYONE: Need = None
+PREDICT: Need = frozenset({Scope.PREDICT})
+TRAIN: Need = frozenset({Scope.TRAIN})
+ANY_KEY: Need = frozenset({Scope.PREDICT, Scope.TRAIN})
+ADMIN: Need = frozenset({Scope.ADMIN})
+
+MODEL = "/v1/models/{model}"
+VERSION = MODEL + "/versions/{version}"
+ALIAS = MODEL + "/labels/{alias}"
+JOB = "/v1/training_jobs/{job}"
+DATASET = "/v1/datasets/{dataset}"
+OIP_MODEL = "/v2/models/{model}"
+OIP_VERSION = OIP_MODEL + "/versions/{version}"
+
+# By method and path, as the routers spell it.
+RULES: dict[tuple[str, str], Need] = {
+    # Whether the process is well: asked by what has no keys, and says nothing else.
+    ("GET", "/health"): ANYONE,
+    ("GET", "/health/live"): ANYONE,
+    ("GET", "/health/ready"): ANYONE,
+    ("GET", "/v2/health/live"): ANYONE,
+    ("GET", "/v2/health/ready"): ANYONE,
+    # The same in every installation: pages, which ask for what they show with a key.
+    ("GET", "/"): ANYONE,
+    ("GET", "/docs"): ANYONE,
+    ("GET", "/docs/oauth2-redirect"): ANYONE,
+    ("GET", "/openapi.json"): ANYONE,
+    ("GET", "/static-offline-docs/{path:path}"): ANYONE,
+    ("GET", "/v2"): ANYONE,
+    # Which models there are, and how busy they are.
+    ("GET", "/metrics"): ANY_KEY,
+    ("GET", "/v1/models"): ANY_KEY,
+    ("GET", MODEL): ANY_KEY,
+    ("GET", VERSION): ANY_KEY,
+    ("GET", OIP_MODEL): ANY_KEY,
+    ("GET", OIP_VERSION): ANY_KEY,
+    ("GET", OIP_MODEL + "/ready"): ANY_KEY,
+    ("GET", OIP_VERSION + "/ready"): ANY_KEY,
+    ("POST", "/v2/repository/index"): ANY_KEY,
+    # Asking.
+    **{
+        ("POST", f"{address}:{verb}"): PREDICT
+        for verb in ("predict", "uncertainty", "dropout")
+        for address in (MODEL, VERSION, ALIAS)
+    },
+    ("POST", OIP_MODEL + "/infer"): PREDICT,
+    ("POST", OIP_VERSION + "/infer"): PREDICT,
+    # Data and training. The weights themselves are more than their answers.
+    ("POST", "/v1/datasets"): TRAIN,
+    ("GET", "/v1/datasets"): TRAIN,
+    ("GET", DATASET): TRAIN,
+    ("DELETE", DATASET): TRAIN,
+    ("POST", "/v1/training_jobs"): TRAIN,
+    ("GET", "/v1/training_jobs"): TRAIN,
+    ("GET", JOB): TRAIN,
+    ("GET", JOB + "/events"): TRAIN,
+    ("POST", JOB + ":cancel"): TRAIN,
+    ("POST", JOB + ":resume"): TRAIN,
+    ("GET", VERSION + "/artifact"): TRAIN,
+    # What answers from now on, and what is gone for good.
+    ("PUT", MODEL + "/aliases/{alias}"): ADMIN,
+    ("DELETE", VERSION): ADMIN,
+    # Verbs that no row above names.
+    **{("POST", f"{address}:{{verb}}"): ADMIN for address in (MODEL, VERSION, ALIAS)},
+}
+
+# Answered whatever the load: who asks decides whether this process gets any more.
+NEVER_REFUSED = ("/health", "/v2/health/", "/metrics")
+
+_COMPILED = [(method, compile_path(path)[0], need) for (method, path), need in RULES.items()]
+
+
+def need_of(method: str, path: str) -> Need:
+    """What a request needs, by the first row that matches."""
+    asked = "GET" if method == "HEAD" else method
+    found = (need for known, pattern, need in _COMPILED if known == asked and pattern.match(path))
+    return next(found, ADMIN)
+
+
+def is_enough(scopes: frozenset[Scope], need: Need) -> bool:
+    """Whether a key of these scopes opens what needs that."""
+    return need is None or Scope.ADMIN in scopes or bool(scopes & need)

@@ -1,0 +1,115 @@
+"""At the door: who asks, whether they may, and whether there is room for them.
+
+Everything here is decided from the request's head, before a byte of the body is read.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.access import NEVER_REFUSED, is_enough, need_of
+from service.errors import ForbiddenError, ServiceError, UnauthorizedError, respond
+from service.keys import KeyRing, KnownKey
+from service.settings import Settings
+
+
+class Gate:
+    """ASGI middleware: lets in, or answers 401, 403, 429 or 503."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, ring: Callable[[], KeyRing]) -> None:
+        self._app = app
+        self._settings = settings
+        self._ring = ring
+        self._take = _rate_limiter(settings.rate_limit)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        try:
+            self._admit(request)
+        except ServiceError as error:
+            await respond(request, error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _admit(self, request: Request) -> None:
+        path = request.scope["path"]
+        need = need_of(request.method, path)
+        if self._settings.needs_keys:
+            key = self._ring().find(shown_key(request)) if need else None
+        else:
+            self._check_browser(request)
+            key, need = None, None
+        if not path.startswith(NEVER_REFUSED):
+            self._take(_counted_as(request, key))
+        if need is None:
+            return
+        if key is None:
+            raise UnauthorizedError
+        request.state.key = key.id
+        if not is_enough(key.scopes, need):
+            wanted = " or ".join(sorted(need))
+            has = ", ".join(sorted(key.scopes))
+            raise ForbiddenError(f"this needs a key with the scope {wanted}; this key has {has}")
+
+    def _check_browser(self, request: Request) -> None:
+        """Without keys, a page that somebody here looks at could ask in their name."""
+        host = request.headers.get("host", "")
+        if self._settings.keys == "auto" and not _is_own_name(host):
+            # A foreign name that was made to lead here (DNS rebinding).
+            raise ForbiddenError(
+                f"without keys requests to {host[:100]!r} are not answered, only to names and "
+                "addresses of this machine: see DROPCAST_KEYS"
+            )
+        origin = request.headers.get("origin")
+        if origin is None or request.method in ("GET", "HEAD", "OPTIONS"):
+            return
+        allowed = self._settings.allowed_origins
+        if origin.partition("://")[2] != host and not {"*", origin} & set(allowed):
+            raise ForbiddenError(
+                f"pages of {origin[:100]!r} may not ask: see DROPCAST_CORS_ORIGINS"
+            )
+
+
+def shown_key(request: Request) -> str:
+    """The key that the request shows, or nothing."""
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials.strip()
+    return request.headers.get("x-api-key", "")
+
+
+def _is_own_name(host: str) -> bool:
+    """Whether a Host header names this machine: an address, or a name that no public name
+    server knows."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return "." not in name or name.endswith(".localhost")
+    return True
+
+
+def _rate_limiter(limit: str | None) -> Callable[[str], None]:
+    if limit is None:
+        return lambda _: None
+    # Slow to import, and only for those who want it.
+    from service.rates import Rates  # noqa: PLC0415
+
+    return Rates(limit).take
+
+
+def _counted_as(request: Request, key: KnownKey | None) -> str:
+    """The key, or the client's address: an IPv6 customer has a network of /64, not one address."""
+    if key is not None:
+        return key.id
+    address = request.client.host if request.client else ""
+    if ":" not in address or address.startswith("::ffff:"):
+        return address
+    return str(ipaddress.ip_network((address.partition("%")[0], 64), strict=False))
