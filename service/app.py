@@ -21,9 +21,11 @@ from service.gate import Gate
 from service.inference import Inference
 from service.jobs import Jobs
 from service.keys import KeyRing, Keys
+from service.metrics import Metrics
 from service.registry import Registry
-from service.routes import datasets, health, inference, models, training_jobs
+from service.routes import datasets, health, inference, metrics, models, training_jobs
 from service.settings import Settings
+from service.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +51,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.datasets = Datasets(database, settings.home)
     app.state.jobs = jobs
     app.state.feed = Feed(jobs)
-    app.state.inference = Inference(settings, registry)
+    counted = Metrics(settings.metrics_folder)
+    app.state.metrics = counted
+    app.state.inference = Inference(settings, registry, observers=[counted])
     app.state.keys = Keys(database)
     app.state.key_ring = KeyRing()
     app.state.is_ready = False
-    for room in (inference, models, datasets, training_jobs, health):
+    for room in (inference, models, datasets, training_jobs, health, metrics):
         app.include_router(room.router)
     errors.install(app)
     openapi.install(app)
@@ -68,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=["Location", "Retry-After", "X-Request-Id"],
         )
     app.add_middleware(Envelope)
+    app.add_middleware(Watch, metrics=counted)
     return app
 
 
@@ -83,6 +88,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.feed.stop()
     app.state.inference.close()
     app.state.database.close()
+    app.state.metrics.close()
 
 
 async def _follow(app: FastAPI) -> None:
@@ -99,3 +105,4 @@ async def _refresh(app: FastAPI) -> None:
     if app.state.settings.needs_keys:
         app.state.key_ring = await asyncio.to_thread(app.state.keys.ring)
     await app.state.inference.refresh()
+    app.state.metrics.hold(app.state.inference.held)

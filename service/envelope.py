@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import context
 from service.errors import NotJsonError, TooLargeError, internal_error
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,9 @@ class Envelope:
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id.decode()
+        request = context.current()
+        if request is not None:
+            request.request_id = request_id.decode()
         started = False
 
         async def send_named(message: Message) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from models.estimators import (
     linearised_work_per_row,
 )
 from models.sampling import Plan
-from service import answers, picture
+from service import answers, context, picture
 from service.computation import (
     Instances,
     Predicted,
@@ -34,6 +34,7 @@ from service.computation import (
 )
 from service.errors import InvalidError, OverloadedError
 from service.loading import Address, LoadedVersion, Loader
+from service.observation import Observation, Observer, observe
 from service.registry import Registry
 from service.schemas import DrawRequest, DropoutRequest, UncertaintyRequest
 from service.settings import Settings
@@ -41,6 +42,7 @@ from service.settings import Settings
 __all__ = ["Address", "Inference"]
 
 T = TypeVar("T")
+A = TypeVar("A", bound=Predicted)
 
 # Work is counted in multiply-adds, of which one core does about 40 billion in a second.
 # To summarise one output; to find one quantile, for each sample; to draw one mask value.
@@ -60,8 +62,11 @@ MOST_KEPT_OUTPUTS = 20_000_000
 class Inference:
     """Answers the inference routes."""
 
-    def __init__(self, settings: Settings, registry: Registry) -> None:
+    def __init__(
+        self, settings: Settings, registry: Registry, observers: Sequence[Observer] = ()
+    ) -> None:
         self._settings = settings
+        self._observers = observers
         self._loader = Loader(registry, device=settings.device, most=settings.max_loaded_versions)
         self._threads = ThreadPoolExecutor(COMPUTE_THREADS, thread_name_prefix="compute")
         self._waiting = 0
@@ -75,9 +80,26 @@ class Inference:
         """`Loader.catch_up`."""
         await self._loader.catch_up(model, version)
 
+    @property
+    def held(self) -> list[tuple[str, int]]:
+        """`Loader.held`."""
+        return self._loader.held
+
+    def name(self, mode: str, address: Address) -> None:
+        """Tells the request's context what is asked, as far as it exists, before its body is
+        read."""
+        request = context.current()
+        if request is not None:
+            request.mode = mode
+            request.model, request.version = self._loader.identify(address)
+
     async def find(self, address: Address) -> LoadedVersion:
         """`Loader.find`."""
-        return await self._loader.find(address)
+        loaded = await self._loader.find(address)
+        request = context.current()
+        if request is not None:
+            request.model, request.version = loaded.model, str(loaded.version)
+        return loaded
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -115,6 +137,7 @@ class Inference:
             request,
             lambda drawn: answers.uncertain(drawn, request.coverage),
             started=started,
+            coverage=request.coverage,
         )
 
     async def evaluate(
@@ -124,7 +147,7 @@ class Inference:
         does."""
         n_rows = self._count(loaded, rows)
         work = n_rows * loaded.plan.products_per_row
-        return await self._compute(work, n_rows, lambda: form(evaluate(loaded, rows)))
+        return await self._answer(work, n_rows, lambda: evaluate(loaded, rows), form)
 
     async def draw(
         self,
@@ -134,9 +157,10 @@ class Inference:
         form: Callable[[Uncertain], T],
         *,
         started: float,
+        coverage: float | None = None,
     ) -> T:
         """MC mode in the same way, for a request that came at `started` (`time.monotonic()`);
-        raises as `uncertainty` does."""
+        `coverage` is what the form promises, if it does. Raises as `uncertainty` does."""
         levels = tuple(request.quantiles)
         deadline = None if request.deadline_ms is None else started + request.deadline_ms / 1e3
         draw = Draw(
@@ -162,7 +186,9 @@ class Inference:
             len(levels),
             beside=beside,
         )
-        return await self._compute(work, n_rows, lambda: form(draw_samples(loaded, rows, draw)))
+        return await self._answer(
+            work, n_rows, lambda: draw_samples(loaded, rows, draw), form, coverage
+        )
 
     async def dropout(self, address: Address, request: DropoutRequest) -> dict[str, Any]:
         """The answer of `:dropout`; raises as `uncertainty` does."""
@@ -236,6 +262,28 @@ class Inference:
             )
         return work + beside
 
+    async def _answer(
+        self,
+        work: int,
+        n_rows: int,
+        compute: Callable[[], A],
+        form: Callable[[A], T],
+        coverage: float | None = None,
+    ) -> T:
+        """What is computed, in that form; the observers are told of it."""
+        asked = time.perf_counter()
+
+        def answer() -> tuple[T, Observation]:
+            began = time.perf_counter()
+            computed = compute()
+            seen = observe(computed, coverage, asked, began)
+            return form(computed), seen
+
+        formed, seen = await self._compute(work, n_rows, answer)
+        for observer in self._observers:
+            observer.answered(seen)
+        return formed
+
     async def _compute(self, work: int, n_rows: int, function: Callable[[], T]) -> T:
         """Small work at once, larger work in a thread, and none if too much waits already."""
         if work <= INLINE_WORK and n_rows <= INLINE_ROWS:
@@ -243,11 +291,16 @@ class Inference:
         if self._waiting >= self._settings.max_waiting:
             message = f"{self._waiting} requests wait for computation already"
             raise OverloadedError(message, retry_after_seconds=1)
-        self._waiting += 1
+        self._change_queue(1)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, function)
         finally:
-            self._waiting -= 1
+            self._change_queue(-1)
+
+    def _change_queue(self, by: int) -> None:
+        self._waiting += by
+        for observer in self._observers:
+            observer.queue(self._waiting)
 
 
 def _too_much(field: str, message: str) -> InvalidError:

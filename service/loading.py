@@ -89,6 +89,17 @@ class Loader:
         if entry is None or version not in entry.versions:
             await self.refresh()
 
+    @property
+    def held(self) -> list[tuple[str, int]]:
+        """Models and versions in memory."""
+        return list(self._loaded)
+
+    def identify(self, address: Address) -> tuple[str, str]:
+        """Model and version that an address names; each is empty if it is not known here."""
+        if address.model not in self._entries:
+            return "", ""
+        return address.model, str(self._number(address) or "")
+
     async def find(self, address: Address) -> LoadedVersion:
         """The version that an address names, loaded.
 

@@ -120,6 +120,14 @@ class Settings(BaseSettings):
         float, Field(ge=0, description="Time for requests under way when told to stop")
     ] = 20.0
 
+    metrics_folder: Annotated[
+        Path | None,
+        Field(
+            description="Folder where API processes behind one address add up what `/metrics` "
+            "shows; without it each start of the service has one of its own"
+        ),
+    ] = None
+
     @field_validator("rate_limit")
     @classmethod
     def _known_rate(cls, rate: str | None) -> str | None:

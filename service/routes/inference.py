@@ -36,6 +36,7 @@ async def predict(
     request: Request, settings: SettingsOf, inference: InferenceOf, address: Address
 ) -> JsonResponse:
     """Eval mode: one deterministic pass, dropout off. The same rows give the same bits."""
+    inference.name("eval", address)
     wanted = parse(PredictRequest, await read_json(request, settings.max_body_bytes))
     return JsonResponse(await inference.predict(address, wanted.instances))
 
@@ -44,6 +45,7 @@ async def uncertainty(
     request: Request, settings: SettingsOf, inference: InferenceOf, address: Address
 ) -> JsonResponse:
     """MC mode: T thinned networks, drawn by masks that the seed names, give a distribution."""
+    inference.name("mc_dropout", address)
     wanted = parse(UncertaintyRequest, await read_json(request, settings.max_body_bytes))
     return JsonResponse(await inference.uncertainty(address, wanted))
 
@@ -52,6 +54,7 @@ async def dropout(
     request: Request, settings: SettingsOf, inference: InferenceOf, address: Address
 ) -> JsonResponse:
     """What dropout does to one row, layer by layer, in eval mode and in one sample."""
+    inference.name("dropout", address)
     wanted = parse(DropoutRequest, await read_json(request, settings.max_body_bytes))
     request.state.has_one_instance = wanted.instance is not None
     return JsonResponse(await inference.dropout(address, wanted))

@@ -12,6 +12,7 @@ from service.datasets import Datasets
 from service.feed import Feed
 from service.inference import Inference
 from service.jobs import Jobs
+from service.metrics import Metrics
 from service.registry import Registry
 from service.settings import Settings
 
@@ -43,6 +44,10 @@ def _jobs(request: Request) -> Jobs:
     return request.app.state.jobs  # type: ignore[no-any-return]
 
 
+def _metrics(request: Request) -> Metrics:
+    return request.app.state.metrics  # type: ignore[no-any-return]
+
+
 def _feed(request: Request) -> Feed:
     return request.app.state.feed  # type: ignore[no-any-return]
 
@@ -52,6 +57,7 @@ InferenceOf = Annotated[Inference, Depends(_inference)]
 RegistryOf = Annotated[Registry, Depends(_registry)]
 DatasetsOf = Annotated[Datasets, Depends(_datasets)]
 JobsOf = Annotated[Jobs, Depends(_jobs)]
+MetricsOf = Annotated[Metrics, Depends(_metrics)]
 FeedOf = Annotated[Feed, Depends(_feed)]
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Most entries of this page")]

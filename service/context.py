@@ -1,0 +1,35 @@
+"""The request under way: what its log lines, its figures and its trace say of it.
+
+Whoever knows a part fills it in; whoever stands around the request (`service.watch`) reads it.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """`mode` is that of an inference route, `version` the one that answers, once it is known."""
+
+    request_id: str = ""
+    trace_id: str = ""
+    model: str = ""
+    version: str = ""
+    mode: str = ""
+
+
+_current: ContextVar[RequestContext | None] = ContextVar("request", default=None)
+
+
+def begin() -> RequestContext:
+    """The context of a request that begins in this task."""
+    context = RequestContext()
+    _current.set(context)
+    return context
+
+
+def current() -> RequestContext | None:
+    """That of the request under way, if there is one."""
+    return _current.get()

@@ -1,0 +1,83 @@
+"""What there is to know of an answer besides the answer: for metrics, feedback and traces."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.live import Claims, Values
+from models.uncertainty import RegressionSummary
+from service.computation import Predicted, Uncertain
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One execution: its rows, and what they were told.
+
+    `waited` and `took` are seconds before and of the computing, which ended at `ended`
+    (`time.perf_counter()`). `spread` (N,) is the predictive std in units of the target's std, or
+    the entropy in nats; `samples_asked` is T, of which `samples_used` were drawn. `claims` are
+    what feedback can be compared with.
+    """
+
+    model: str
+    version: int
+    mode: str
+    rows: int
+    is_regression: bool
+    waited: float
+    took: float
+    ended: float
+    claims: Claims | Values
+    flags: Mapping[str, int] = field(default_factory=dict)
+    samples_asked: int = 0
+    samples_used: int = 0
+    spread: Array | None = None
+    abstained: int = 0
+
+
+def observe(answer: Predicted, coverage: float | None, asked: float, began: float) -> Observation:
+    """Of an answer just computed, that was asked for and begun at those times; `coverage` is
+    what its intervals or sets promise, if it has any."""
+    ended = time.perf_counter()
+    loaded, target = answer.loaded, answer.loaded.artifact.schema.target
+    flags = count_flags(answer.encoded.flags)
+    rows, is_regression = len(answer.values), target.task == "regression"
+    waited, took = began - asked, ended - began
+    if not isinstance(answer, Uncertain):
+        return Observation(
+            loaded.model, loaded.version, "eval", rows, is_regression, waited, took, ended,
+            Values(answer.values), flags,
+        )  # fmt: skip
+    drawn = answer.estimate
+    summary, calibration = drawn.summary, loaded.artifact.calibration.at(drawn.textbook_samples)
+    return Observation(
+        loaded.model, loaded.version, "mc_dropout", rows, is_regression, waited, took, ended,
+        Claims(summary, calibration, coverage, answer.encoded.inputs, answer.draw.seed),
+        flags,
+        answer.draw.n_samples,
+        drawn.samples_used,
+        summary.std / target.std if isinstance(summary, RegressionSummary) else summary.entropy,
+        int(calibration.abstains(summary).sum()),
+    )  # fmt: skip
+
+
+def count_flags(flags: Sequence[Sequence[str]]) -> Mapping[str, int]:
+    """How often each kind of flag is among those of N rows."""
+    return Counter(flag.partition(":")[0] for row in flags for flag in row)
+
+
+class Observer:
+    """Is told what inference does, on the event loop; this one does nothing about it."""
+
+    def answered(self, seen: Observation) -> None:
+        """An execution has ended."""
+
+    def queue(self, depth: int) -> None:
+        """So many requests wait for a thread or compute in one."""
