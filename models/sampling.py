@@ -4,7 +4,8 @@ Four exact reductions of the textbook loop over `train()`:
 
 - what precedes the first active dropout does not depend on the sample: once per row;
 - sample t is one thinned network for all rows, so masks are (T, H) and not (T, N, H);
-- the samples of a row meet each weight matrix in one product;
+- the samples of a row meet each weight matrix in one product, or, where that is less work, kept
+  units alone meet (`models.thinning`);
 - rows and samples are cut into blocks that fit a cache, whatever N and T.
 
 Nothing here reads or sets a module's mode: the mode is the function called.
@@ -12,94 +13,44 @@ Nothing here reads or sets a module's mode: the mode is the function called.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from models.dropout import ConcreteDropout
-from models.masks import MaskStream, NoiseSite
-from models.mlp import ACTIVATIONS, LOG_VARIANCE_RANGE, MLP, MLPConfig, divide
+from models import thinning
+from models.mask_cache import Stream
+from models.masks import MaskStream, StratifiedStream
+from models.mlp import ACTIVATIONS
+from models.plan import (
+    IN_PLACE,
+    Plan,
+    Prefix,
+    clamp_noise,
+    make_plan,
+    make_prefix,
+    predict,
+    product,
+)
 
-# Activations held by one block, in floats (4 MB): larger gains nothing, smaller loses to overhead.
-BLOCK_FLOATS = 2**20
+__all__ = [
+    "Plan",
+    "Prefix",
+    "clamp_noise",
+    "draw_block",
+    "make_plan",
+    "make_prefix",
+    "predict",
+    "row_blocks",
+    "sample",
+    "samples_per_block",
+]
+
+# Activations held by one block, in floats (1 MB): more leaves the cache, less loses to overhead.
+BLOCK_FLOATS = 2**18
 # Samples drawn between two looks at the clock or at a stop rule.
 SAMPLES_PER_CHECK = 32
-# Below this many rows a matrix product takes other code, with other rounding.
-MIN_PRODUCT_ROWS = 16
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A network's weights laid out for serving, with the noise that each site carries.
-
-    `weights[i]` is (in, out), contiguous; the last is padded with zero columns to a
-    multiple of 16, so that a row's bits do not depend on how many rows surround it.
-    """
-
-    config: MLPConfig
-    weights: tuple[Tensor, ...]
-    biases: tuple[Tensor, ...]
-    sites: tuple[NoiseSite, ...]
-
-    @property
-    def device(self) -> torch.device:
-        return self.weights[0].device
-
-    @property
-    def is_stochastic(self) -> bool:
-        return any(site.is_active for site in self.sites)
-
-    @property
-    def products_per_row(self) -> int:
-        """Multiply-adds of one pass over one row."""
-        return sum(weight.numel() for weight in self.weights)
-
-
-def make_plan(network: MLP, device: torch.device | str = "cpu") -> Plan:
-    """The serving layout of a network: copies, so that later training cannot reach it."""
-    config = network.config
-    weights = [_copy(linear.weight).t().contiguous() for linear in network.linears]
-    biases = [_copy(linear.bias) for linear in network.linears]
-    pad = -config.raw_features % 16
-    weights[-1] = torch.nn.functional.pad(weights[-1], (0, pad))
-    biases[-1] = torch.nn.functional.pad(biases[-1], (0, pad))
-    drops_weights = config.dropout == "dropconnect"
-    sizes = (config.in_features, *config.hidden)
-    outputs = (*config.hidden, config.raw_features)
-    sites = []
-    for i, p in enumerate(network.probabilities):
-        size = sizes[i] * outputs[i] if drops_weights else sizes[i]
-        layer = network.dropouts[i]
-        temperature = layer.temperature if isinstance(layer, ConcreteDropout) else 0.1
-        sites.append(NoiseSite(config.dropout, p, size, temperature))
-    return Plan(
-        config,
-        tuple(weight.to(device) for weight in weights),
-        tuple(bias.to(device) for bias in biases),
-        tuple(sites),
-    )
-
-
-def _copy(parameter: Tensor | torch.nn.Module) -> Tensor:
-    assert isinstance(parameter, Tensor)
-    return parameter.detach().float().clone()
-
-
-def predict(plan: Plan, x: Tensor) -> Tensor:
-    """Eval mode: the raw outputs (N, K) of inputs (N, D), dropout off.
-
-    K is C for classification, the logits at the eval temperature; for regression 2C, means
-    before log noise variances.
-    """
-    x = x.to(plan.device)
-    for i, (weight, bias) in enumerate(zip(plan.weights, plan.biases, strict=True)):
-        x = _product(x, weight, bias)
-        if i < len(plan.weights) - 1:
-            x = ACTIVATIONS[plan.config.activation](x)
-    outputs = clamp_noise(plan, x[:, : plan.config.raw_features])
-    return divide(outputs, plan.config.eval_temperature)
 
 
 def sample(
@@ -117,7 +68,7 @@ def sample(
     up to `SAMPLES_PER_CHECK`. When it says so the drawing ends and T is less than `n_samples`.
     """
     prefix = make_prefix(plan, x)
-    stream = MaskStream(plan.sites, seed, first=first, device=plan.device)
+    stream = open_stream(plan, seed, n_samples, first=first, is_whole=should_stop is None)
     outputs = torch.empty((n_samples, len(x), plan.config.raw_features), device=plan.device)
     done, step = 0, n_samples if should_stop is None else 2
     while done < n_samples:
@@ -131,23 +82,29 @@ def sample(
     return outputs[:done]
 
 
-@dataclass(frozen=True)
-class Prefix:
-    """What no sample changes: the first active site, and the activations (N, H) that reach it."""
+def open_stream(
+    plan: Plan,
+    seed: int,
+    n_samples: int,
+    *,
+    first: int = 0,
+    samples_per_design: int | None = None,
+    is_whole: bool = True,
+) -> Stream:
+    """The masks that a seed names, independent ones or stratified in designs of that size; kept
+    for the next time where all of them are going to be used."""
 
-    site: int
-    activations: Tensor
+    def make() -> Stream:
+        if samples_per_design is None:
+            return MaskStream(plan.sites, seed, first=first, device=plan.device)
+        return StratifiedStream(
+            plan.sites, seed, samples_per_design=samples_per_design, device=plan.device
+        )
 
-
-def make_prefix(plan: Plan, x: Tensor) -> Prefix:
-    """The network before its first active dropout, applied to inputs (N, D)."""
-    x = x.to(plan.device)
-    activation = ACTIVATIONS[plan.config.activation]
-    site = 0
-    while site < len(plan.sites) - 1 and not plan.sites[site].is_active:
-        x = activation(_product(x, plan.weights[site], plan.biases[site]))
-        site += 1
-    return Prefix(site, x)
+    if not is_whole:
+        return make()
+    key = (plan.sites, plan.device, seed, n_samples, first, samples_per_design)
+    return plan.masks.stream(key, n_samples, 4 * plan.noise_per_sample, make)
 
 
 def draw_block(
@@ -168,13 +125,6 @@ def draw_block(
     clamp_noise(plan, out)
 
 
-def clamp_noise(plan: Plan, raw: Tensor) -> Tensor:
-    """Raw outputs (…, K) themselves, log noise variances kept within bounds."""
-    if plan.config.head == "regression":
-        raw[..., plan.config.out_features :].clamp_(*LOG_VARIANCE_RANGE)
-    return raw
-
-
 def row_blocks(n_rows: int, floats_per_row: int, budget_floats: int) -> Iterator[slice]:
     """Consecutive slices of the rows, none of which needs more than the budget."""
     step = max(1, budget_floats // max(1, floats_per_row))
@@ -182,19 +132,10 @@ def row_blocks(n_rows: int, floats_per_row: int, budget_floats: int) -> Iterator
         yield slice(begin, min(begin + step, n_rows))
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x @ weight + bias for (rows, in), by code whose rounding does not depend on rows."""
-    missing = MIN_PRODUCT_ROWS - len(x)
-    if missing <= 0:
-        return torch.addmm(bias, x, weight)
-    return torch.addmm(bias, torch.nn.functional.pad(x, (0, 0, 0, missing)), weight)[: len(x)]
-
-
 def samples_per_block(plan: Plan) -> int:
     """Samples whose masks and activations stay within a block."""
     if plan.config.dropout == "dropconnect":
-        masked = sum(site.size for site in plan.sites if site.is_active)
-        return max(1, 4 * BLOCK_FLOATS // max(1, masked))
+        return max(1, 4 * BLOCK_FLOATS // max(1, plan.noise_per_sample))
     return max(1, BLOCK_FLOATS // max(plan.config.in_features, *plan.config.hidden, 16))
 
 
@@ -205,25 +146,74 @@ def _draw_thinned_units(
     out: Tensor,
     conditional: Tensor | None,
 ) -> None:
-    activation = ACTIVATIONS[plan.config.activation]
-    n_samples, last = len(out), len(plan.weights) - 1
+    n_samples, n_rows = len(out), len(prefix.activations)
     widest = max(weight.shape[1] for weight in plan.weights[prefix.site :])
     widest = max(widest, prefix.activations.shape[1])
-    for rows in row_blocks(len(prefix.activations), n_samples * widest, BLOCK_FLOATS):
+    if thinning.pays(plan, n_rows):
+        for rows in row_blocks(n_rows, widest, BLOCK_FLOATS):
+            _draw_gathered(plan, prefix, rows, masks, out, conditional)
+        return
+    activation = IN_PLACE.get(plan.config.activation, ACTIVATIONS[plan.config.activation])
+    last = len(plan.weights) - 1
+    blocks = list(row_blocks(n_rows, n_samples * widest, BLOCK_FLOATS))
+    # Memory that is new costs as much as the products: what one layer reads is the next one's.
+    floats = blocks[0].stop * n_samples * widest
+    free, used = prefix.activations.new_empty((2, floats)).unbind()
+    for rows in blocks:
         hidden = prefix.activations[rows].unsqueeze(1)  # (R, 1, H), then (R, S, H)
         for i in range(prefix.site, len(plan.weights)):
             if i == last and conditional is not None:
                 conditional[:, rows] = _without_last_noise(plan, hidden).transpose(0, 1)
             mask = masks[i]
-            if mask is not None:
-                hidden = hidden * mask
-            elif hidden.shape[1] != n_samples:
+            if i > prefix.site:
+                hidden = hidden if mask is None else hidden.mul_(mask)
+            elif mask is None:
                 hidden = hidden.expand(-1, n_samples, -1)
-            flat = _product(hidden.reshape(-1, hidden.shape[2]), plan.weights[i], plan.biases[i])
+            else:
+                shape = (len(hidden), *mask.shape)
+                hidden = torch.mul(hidden, mask, out=_take(free, *shape))
+                free, used = used, free
+            flat = hidden.reshape(-1, hidden.shape[2])
+            to = _take(free, len(flat), plan.weights[i].shape[1])
+            flat = product(flat, plan.weights[i], plan.biases[i], out=to)
+            free, used = used, free
             if i < last:
                 flat = activation(flat)
             hidden = flat.reshape(-1, n_samples, flat.shape[1])
         out[:, rows] = hidden[:, :, : plan.config.raw_features].transpose(0, 1)
+
+
+def _take(memory: Tensor, *shape: int) -> Tensor:
+    """The first numbers of a flat tensor, in that shape."""
+    return memory[: math.prod(shape)].view(shape)
+
+
+def _draw_gathered(
+    plan: Plan,
+    prefix: Prefix,
+    rows: slice,
+    masks: list[Tensor | None],
+    out: Tensor,
+    conditional: Tensor | None,
+) -> None:
+    """The same for some rows, sample by sample, without arithmetic for what is dropped."""
+    weight, bias = plan.weights[-1], plan.biases[-1]
+    mask = masks[-1]
+    samples = thinning.gathered_hidden(
+        plan, prefix.site, prefix.activations[rows], masks, is_whole=conditional is not None
+    )
+    for s, (hidden, own) in enumerate(samples):
+        if conditional is not None:
+            conditional[s, rows] = _without_last_noise(plan, hidden)
+        if mask is None:
+            drawn = product(hidden, weight, bias)
+        elif own is None:
+            drawn = product(hidden * mask[s], weight, bias)
+        else:
+            drawn = product(
+                hidden * mask[s].index_select(0, own), weight.index_select(0, own), bias
+            )
+        out[s, rows] = drawn[:, : plan.config.raw_features]
 
 
 def _draw_thinned_weights(
@@ -262,8 +252,8 @@ def _without_last_noise(plan: Plan, hidden: Tensor) -> Tensor:
     mean, variance = plan.sites[-1].moments
     flat = hidden.reshape(-1, hidden.shape[-1])
     weight = plan.weights[-1]
-    centre = _product(flat, mean * weight, plan.biases[-1])[:, 0]
-    spread = _product(flat.square(), variance * weight.square(), torch.zeros_like(plan.biases[-1]))
+    centre = product(flat, mean * weight, plan.biases[-1])[:, 0]
+    spread = product(flat.square(), variance * weight.square(), torch.zeros_like(plan.biases[-1]))
     return torch.stack([centre, spread[:, 0]], dim=-1).reshape(*hidden.shape[:-1], 2)
 
 

@@ -6,6 +6,7 @@ outputs of the network are (T, N, K) as in `models.sampling`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -16,6 +17,10 @@ from models.errors import NonFiniteError
 from models.table import Target, softmax
 
 Array = np.ndarray
+
+# Numbers that are looked at together when quantiles are searched (512 KB each time).
+_QUANTILE_BLOCK = 2**16
+_ROOT_TWO_PI = math.sqrt(2.0 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -168,26 +173,39 @@ def entropies(probabilities: Array) -> Array:
 def mixture_quantiles(means: Array, stds: Array, levels: Sequence[float]) -> Array:
     """The quantiles (N, Q) of N equal mixtures of T Gaussians, from (T, N) means and stds.
 
-    Root of the mixture's distribution function, by Newton steps inside a bracket that
-    halves when a step leaves it; to 1e-10 of the bracket's first width.
+    Root of the mixture's distribution function, by Newton steps from the Gaussian of the same
+    moments inside a bracket that halves when a step leaves it; to 1e-10 of the bracket's first
+    width.
     """
-    n_rows = means.shape[1]
+    n_samples, n_rows = means.shape
     if not levels:
         return np.empty((n_rows, 0))
+    step = max(1, _QUANTILE_BLOCK // (len(levels) * n_samples))
+    blocks = [slice(begin, begin + step) for begin in range(0, n_rows, step)]
+    found = [_quantiles(means[:, rows], stds[:, rows], levels) for rows in blocks]
+    return np.asarray(np.concatenate(found, axis=1).T)
+
+
+def _quantiles(means: Array, stds: Array, levels: Sequence[float]) -> Array:
+    """(Q, N), all levels of these rows together."""
+    n_samples = len(means)
+    # (N, T) and (Q, N): sums run along the last axis.
+    means, stds = np.ascontiguousarray(means.T), np.ascontiguousarray(stds.T)
+    inverse = 1.0 / stds
     target = np.asarray(levels, dtype=np.float64)[:, None]
     z = torch.special.ndtri(torch.from_numpy(target)).numpy()
     # A mixture's quantile lies between the least and the greatest of its parts' quantiles.
-    low = np.stack([(means + stds * level).min(axis=0) for level in z[:, 0]])
-    high = np.stack([(means + stds * level).max(axis=0) for level in z[:, 0]])
+    ends = means + z[:, :, None] * stds
+    low, high = ends.min(axis=2), ends.max(axis=2)
     tolerance = 1e-10 * (high - low) + 1e-300
-    x = 0.5 * (low + high)
+    centre = means.sum(axis=1) / n_samples
+    spread = np.sqrt(((means - centre[:, None]) ** 2 + stds**2).sum(axis=1) / n_samples)
+    x = np.clip(centre + z * spread, low, high)
     for _ in range(100):
-        density = np.empty_like(x)
-        excess = np.empty_like(x)
-        for q in range(len(x)):
-            u = (x[q] - means) / stds
-            excess[q] = torch.special.ndtr(torch.from_numpy(u)).numpy().mean(axis=0) - target[q]
-            density[q] = (np.exp(-0.5 * u * u) / stds).mean(axis=0) / np.sqrt(2.0 * np.pi)
+        u = (x[:, :, None] - means) * inverse
+        below = torch.special.ndtr(torch.from_numpy(u)).numpy().sum(axis=2)
+        excess = below / n_samples - target
+        density = (np.exp(-0.5 * u * u) * inverse).sum(axis=2) / (n_samples * _ROOT_TWO_PI)
         low = np.where(excess <= 0.0, x, low)
         high = np.where(excess >= 0.0, x, high)
         if (high - low <= tolerance).all():
@@ -196,8 +214,8 @@ def mixture_quantiles(means: Array, stds: Array, levels: Sequence[float]) -> Arr
         moved = x - step
         inside = (moved > low) & (moved < high)
         following = np.where(inside, moved, 0.5 * (low + high))
-        if (np.abs(following - x) <= tolerance).all():
-            x = following
-            break
+        is_done = (np.abs(following - x) <= tolerance).all()
         x = following
-    return np.asarray(x.T)
+        if is_done:
+            break
+    return np.asarray(x)

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor
 
 from models.linearisation import linearise
-from models.masks import StratifiedStream
 from models.sampling import (
     SAMPLES_PER_CHECK,
     Plan,
     draw_block,
     make_prefix,
+    open_stream,
     samples_per_block,
 )
 from models.table import Target, softmax
@@ -119,11 +119,12 @@ def draw_reduced(
         centre, spread = (both[..., 0], both[..., 1]) if is_regression else (both, both)
         return Reduced(raw, centre, spread, line, covariance, propagated, is_gaussian)
 
-    stream = StratifiedStream(
-        plan.sites,
+    stream = open_stream(
+        plan,
         seed,
+        n_samples,
         samples_per_design=min(n_samples, MOST_SAMPLES_PER_DESIGN),
-        device=plan.device,
+        is_whole=should_stop is None,
     )
     done, step = 0, n_samples if should_stop is None else 2
     while done < n_samples:

@@ -14,6 +14,7 @@ import torch
 
 from models.artifact import Artifact, load_artifact
 from models.device import resolve_device
+from models.mask_cache import MaskCache
 from models.sampling import Plan, make_plan, predict
 from service.errors import NotFoundError
 from service.registry import PRODUCTION, Entry, Registry
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 # A version that could not be loaded is tried again after so long, or when it is asked for.
 RETRY_SECONDS = 30.0
+# Masks that are kept for the next request with the same seed, of all versions together.
+MASK_CACHE_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Loader:
     def __init__(self, registry: Registry, *, device: str, most: int) -> None:
         self._registry = registry
         self._device = resolve_device(device)
+        self._masks = MaskCache(MASK_CACHE_BYTES)
         self._most = most
         self._entries: Mapping[str, Entry] = {}
         self._loaded: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
@@ -188,7 +192,7 @@ class Loader:
 
     def _read(self, model: str, version: int, folder: Path) -> LoadedVersion:
         artifact = load_artifact(folder)
-        plan = make_plan(artifact.network, self._device)
+        plan = make_plan(artifact.network, self._device, self._masks)
         # The first pass through a network is slow; nobody should wait for it.
         predict(plan, torch.zeros(1, plan.config.in_features))
         log.info("loaded %s version %d on %s", model, version, plan.device)

@@ -1,0 +1,140 @@
+"""A network laid out for serving: its weights, the noise at each site, and what precedes it.
+
+Nothing here reads or sets a module's mode: the mode is the function called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from models.dropout import ConcreteDropout
+from models.mask_cache import MaskCache
+from models.masks import NoiseSite
+from models.mlp import ACTIVATIONS, LOG_VARIANCE_RANGE, MLP, MLPConfig, divide
+
+# Below this many rows a matrix product takes other code, with other rounding.
+MIN_PRODUCT_ROWS = 16
+# Activations that need no second copy of what they are applied to.
+IN_PLACE: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network's weights laid out for serving, with the noise that each site carries.
+
+    `weights[i]` is (in, out), contiguous; the last is padded with zero columns to a
+    multiple of 16, so that a row's bits do not depend on how many rows surround it. `masks`
+    may be shared by plans.
+    """
+
+    config: MLPConfig
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor, ...]
+    sites: tuple[NoiseSite, ...]
+    masks: MaskCache = field(default_factory=MaskCache, repr=False, compare=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.weights[0].device
+
+    @property
+    def is_stochastic(self) -> bool:
+        return any(site.is_active for site in self.sites)
+
+    @property
+    def noise_per_sample(self) -> int:
+        """Mask values of one sample."""
+        return sum(site.size for site in self.sites if site.is_active)
+
+    @property
+    def products_per_row(self) -> int:
+        """Multiply-adds of one pass over one row."""
+        return sum(weight.numel() for weight in self.weights)
+
+
+def make_plan(
+    network: MLP, device: torch.device | str = "cpu", masks: MaskCache | None = None
+) -> Plan:
+    """The serving layout of a network: copies, so that later training cannot reach it."""
+    config = network.config
+    weights = [_copy(linear.weight).t().contiguous() for linear in network.linears]
+    biases = [_copy(linear.bias) for linear in network.linears]
+    pad = -config.raw_features % 16
+    weights[-1] = torch.nn.functional.pad(weights[-1], (0, pad))
+    biases[-1] = torch.nn.functional.pad(biases[-1], (0, pad))
+    drops_weights = config.dropout == "dropconnect"
+    sizes = (config.in_features, *config.hidden)
+    outputs = (*config.hidden, config.raw_features)
+    sites = []
+    for i, p in enumerate(network.probabilities):
+        size = sizes[i] * outputs[i] if drops_weights else sizes[i]
+        layer = network.dropouts[i]
+        temperature = layer.temperature if isinstance(layer, ConcreteDropout) else 0.1
+        sites.append(NoiseSite(config.dropout, p, size, temperature))
+    return Plan(
+        config,
+        tuple(weight.to(device) for weight in weights),
+        tuple(bias.to(device) for bias in biases),
+        tuple(sites),
+        MaskCache() if masks is None else masks,
+    )
+
+
+def _copy(parameter: Tensor | torch.nn.Module) -> Tensor:
+    assert isinstance(parameter, Tensor)
+    return parameter.detach().float().clone()
+
+
+def predict(plan: Plan, x: Tensor) -> Tensor:
+    """Eval mode: the raw outputs (N, K) of inputs (N, D), dropout off.
+
+    K is C for classification, the logits at the eval temperature; for regression 2C, means
+    before log noise variances.
+    """
+    x = x.to(plan.device)
+    for i, (weight, bias) in enumerate(zip(plan.weights, plan.biases, strict=True)):
+        x = product(x, weight, bias)
+        if i < len(plan.weights) - 1:
+            x = ACTIVATIONS[plan.config.activation](x)
+    outputs = clamp_noise(plan, x[:, : plan.config.raw_features])
+    return divide(outputs, plan.config.eval_temperature)
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What no sample changes: the first active site, and the activations (N, H) that reach it."""
+
+    site: int
+    activations: Tensor
+
+
+def make_prefix(plan: Plan, x: Tensor) -> Prefix:
+    """The network before its first active dropout, applied to inputs (N, D)."""
+    x = x.to(plan.device)
+    activation = ACTIVATIONS[plan.config.activation]
+    site = 0
+    while site < len(plan.sites) - 1 and not plan.sites[site].is_active:
+        x = activation(product(x, plan.weights[site], plan.biases[site]))
+        site += 1
+    return Prefix(site, x)
+
+
+def clamp_noise(plan: Plan, raw: Tensor) -> Tensor:
+    """Raw outputs (…, K) themselves, log noise variances kept within bounds."""
+    if plan.config.head == "regression":
+        raw[..., plan.config.out_features :].clamp_(*LOG_VARIANCE_RANGE)
+    return raw
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor, out: Tensor | None = None) -> Tensor:
+    """x @ weight + bias for (rows, in), by code whose rounding does not depend on rows; in `out`
+    if that is given."""
+    missing = MIN_PRODUCT_ROWS - len(x)
+    if missing <= 0:
+        return torch.addmm(bias, x, weight, out=out)
+    full = torch.addmm(bias, torch.nn.functional.pad(x, (0, 0, 0, missing)), weight)[: len(x)]
+    return full if out is None else out.copy_(full)
