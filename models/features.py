@@ -18,6 +18,7 @@ Marks = dict[str, Array]
 LARGEST_INPUT = 1e15
 BOOLEAN_WORDS = frozenset({"true", "false"})
 _MISSING = "is missing, and training had no missing values here"
+_NOT_FINITE = "a finite number is due"
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class NumberFeature:
             "missing_allowed": self.fill is not None,
         }
 
-    def encode(self, values: Sequence[Any]) -> tuple[Array, Marks, list[tuple[int, str]]]:
+    def encode(self, values: Sequence[Any] | Array) -> tuple[Array, Marks, list[tuple[int, str]]]:
         """(N, width) inputs, the rows outside the training range or without a value, and what
-        is wrong where."""
+        is wrong where. In an array of numbers NaN is a missing value."""
         numbers, problems = self._numbers(values)
         missing = np.isnan(numbers)
         if self.fill is not None:
@@ -69,7 +70,9 @@ class NumberFeature:
         marks = {"out_of_range": outside, "missing": missing}
         return np.stack(columns, axis=1), marks, problems
 
-    def _numbers(self, values: Sequence[Any]) -> tuple[Array, list[tuple[int, str]]]:
+    def _numbers(self, values: Sequence[Any] | Array) -> tuple[Array, list[tuple[int, str]]]:
+        if isinstance(values, np.ndarray):
+            return self._numbers_of_array(values.astype(np.float64))
         if set(map(type, values)) <= {float, int}:
             try:
                 numbers = np.array(values, dtype=np.float64)
@@ -88,6 +91,18 @@ class NumberFeature:
                 numbers[row] = math.nan if value is None else value
         return numbers, problems
 
+    def _numbers_of_array(self, numbers: Array) -> tuple[Array, list[tuple[int, str]]]:
+        is_missing = np.isnan(numbers)
+        wrong = np.isinf(numbers)
+        if self.fill is None:
+            wrong |= is_missing
+        problems = [
+            (row, _MISSING if is_missing[row] else _NOT_FINITE)
+            for row in np.flatnonzero(wrong).tolist()
+        ]
+        numbers[wrong] = 0.0
+        return numbers, problems
+
     def _fault(self, value: Any) -> str | None:
         if value is None:
             return _MISSING if self.fill is None else None
@@ -97,7 +112,7 @@ class NumberFeature:
             finite = math.isfinite(value)
         except OverflowError:
             finite = False
-        return None if finite else "a finite number is due"
+        return None if finite else _NOT_FINITE
 
 
 @dataclass(frozen=True)
@@ -144,7 +159,7 @@ class CategoryFeature:
             positions[None] = self.width - 1
         return positions
 
-    def encode(self, values: Sequence[Any]) -> tuple[Array, Marks, list[tuple[int, str]]]:
+    def encode(self, values: Sequence[Any] | Array) -> tuple[Array, Marks, list[tuple[int, str]]]:
         """(N, width) inputs, the rows of unknown category or without one, and what is wrong
         where."""
         inputs = np.zeros((len(values), self.width))

@@ -99,8 +99,9 @@ class Schema:
             raise EncodeError(problems)
         return self.encode_columns(columns)
 
-    def encode_columns(self, columns: Sequence[Sequence[Any]]) -> Encoded:
-        """The same from one sequence of N values for each feature, in order."""
+    def encode_columns(self, columns: Sequence[Sequence[Any] | Array]) -> Encoded:
+        """The same from N values for each feature, in order; those of a number may be an array,
+        in which NaN is a missing value."""
         n_rows = len(columns[0])
         inputs = np.empty((n_rows, self.in_features), dtype=np.float32)
         flagged: dict[str, Array] = {}

@@ -47,6 +47,7 @@ RULES: dict[tuple[str, str], Need] = {
     ("GET", "/openapi.json"): ANYONE,
     ("GET", "/static-offline-docs/{path:path}"): ANYONE,
     ("GET", "/v2"): ANYONE,
+    ("GET", "/v2/"): ANYONE,
     # Which models there are, and how busy they are.
     ("GET", "/metrics"): ANY_KEY,
     ("GET", "/v1/models"): ANY_KEY,

@@ -23,7 +23,15 @@ from service.jobs import Jobs
 from service.keys import KeyRing, Keys
 from service.metrics import Metrics
 from service.registry import Registry
-from service.routes import datasets, health, inference, metrics, models, training_jobs
+from service.routes import (
+    datasets,
+    health,
+    inference,
+    metrics,
+    models,
+    open_inference,
+    training_jobs,
+)
 from service.settings import Settings
 from service.watch import Watch
 
@@ -57,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.keys = Keys(database)
     app.state.key_ring = KeyRing()
     app.state.is_ready = False
-    for room in (inference, models, datasets, training_jobs, health, metrics):
+    for room in (inference, open_inference, models, datasets, training_jobs, health, metrics):
         app.include_router(room.router)
     errors.install(app)
     openapi.install(app)
@@ -69,7 +77,12 @@ def create_app(settings: Settings) -> FastAPI:
             allow_origins=settings.allowed_origins,
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["Location", "Retry-After", "X-Request-Id"],
+            expose_headers=[
+                "Inference-Header-Content-Length",
+                "Location",
+                "Retry-After",
+                "X-Request-Id",
+            ],
         )
     app.add_middleware(Envelope)
     app.add_middleware(Watch, metrics=counted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import uuid
@@ -14,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import context
+from service.encodings import inflate, is_plain
 from service.errors import NotJsonError, TooLargeError, internal_error
 
 log = logging.getLogger(__name__)
@@ -80,15 +82,33 @@ async def body_chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]
         yield chunk
 
 
+async def read_body(request: Request, most_bytes: int) -> bytes:
+    """The whole body, unpacked if it is compressed.
+
+    Raises:
+        TooLargeError: it has more bytes than that, packed or unpacked.
+        MalformedError, UnsupportedEncodingError: it cannot be unpacked.
+    """
+    body = b"".join([chunk async for chunk in body_chunks(request, most_bytes)])
+    encoding = ",".join(request.headers.getlist("content-encoding"))
+    if is_plain(encoding):
+        return body
+    return await asyncio.to_thread(inflate, body, encoding, most_bytes)
+
+
 async def read_json(request: Request, most_bytes: int) -> Any:
     """The body as JSON, whatever its Content-Type; NaN and infinities are let through for
     the one who knows the place to refuse them.
 
     Raises:
         NotJsonError: it is something else, or empty.
-        TooLargeError: it has more bytes than that.
+        TooLargeError, MalformedError, UnsupportedEncodingError: as `read_body`.
     """
-    body = b"".join([chunk async for chunk in body_chunks(request, most_bytes)])
+    return parse_json(await read_body(request, most_bytes))
+
+
+def parse_json(body: bytes) -> Any:
+    """The value that a body holds; raises NotJsonError as `read_json` does."""
     if not body.strip():
         raise NotJsonError("the body is empty, and JSON is due")
     try:

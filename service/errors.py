@@ -65,6 +65,18 @@ class ForbiddenError(ServiceError):
     """The key is good, but not for this."""
 
 
+class MalformedError(ServiceError):
+    """The body is not made as its headers say."""
+
+
+class UnsupportedEncodingError(ServiceError):
+    """The body is compressed in a way that is not read here."""
+
+    def __init__(self, encoding: str) -> None:
+        detail = f"the body's Content-Encoding {encoding[:64]!r} is not gzip, deflate or identity"
+        super().__init__(detail, headers={"Accept-Encoding": "gzip, deflate"})
+
+
 class NotFoundError(ServiceError):
     """What the request names does not exist."""
 
@@ -123,6 +135,8 @@ KINDS: Mapping[type[Exception], _Kind] = {
     NotJsonError: _Kind(400, "not-json", "The body is not JSON"),
     UnauthorizedError: _Kind(401, "unauthorized", "A key is due"),
     ForbiddenError: _Kind(403, "forbidden", "Not with this key, or not from there"),
+    MalformedError: _Kind(400, "malformed", "The body cannot be read"),
+    UnsupportedEncodingError: _Kind(415, "unsupported-encoding", "The body cannot be unpacked"),
     NotFoundError: _Kind(404, "not-found", "No such thing"),
     TooSlowError: _Kind(408, "too-slow", "The request came too slowly"),
     ConflictError: _Kind(409, "conflict", "Not possible in this state"),
@@ -161,12 +175,19 @@ def problem(
     }
     if errors:
         body["errors"] = list(errors)
+    media_type = "application/problem+json"
+    if _is_open_inference(request):
+        # Where that protocol's clients look for the text.
+        body["error"] = detail
+        media_type = "application/json"
     return Response(
-        orjson.dumps(body),
-        kind.status,
-        headers=dict(headers or {}),
-        media_type="application/problem+json",
+        orjson.dumps(body), kind.status, headers=dict(headers or {}), media_type=media_type
     )
+
+
+def _is_open_inference(request: Request) -> bool:
+    path = request.url.path
+    return path == "/v2" or path.startswith("/v2/")
 
 
 def internal_error(request: Request) -> Response:
@@ -191,11 +212,7 @@ def respond(request: Request, error: Exception) -> Response:
     errors: Errors = getattr(error, "errors", ())
     if isinstance(error, EncodeError):
         errors = [
-            {
-                "loc": _place(request, p.row) + ([] if p.feature is None else [p.feature]),
-                "msg": p.message,
-            }
-            for p in error.problems
+            {"loc": _place(request, p.row, p.feature), "msg": p.message} for p in error.problems
         ]
     elif isinstance(error, NonFiniteError):
         errors = [{"loc": _place(request, row), "msg": str(error)} for row in error.rows[:100]]
@@ -210,10 +227,14 @@ def respond(request: Request, error: Exception) -> Response:
     return problem(request, kind, str(error), errors=errors, headers=getattr(error, "headers", {}))
 
 
-def _place(request: Request, row: int) -> list[str | int]:
-    """Where a row stands in the body: one that was sent as `instance` has no number."""
+def _place(request: Request, row: int, feature: str | int | None = None) -> list[str | int]:
+    """Where a row, or one value of it, stands in the body: one that was sent as `instance` has
+    no number, and of tensors each is a feature."""
+    value = [] if feature is None else [feature]
+    if _is_open_inference(request):
+        return ["inputs", *value, row]
     is_alone = getattr(request.state, "has_one_instance", False)
-    return ["instance"] if is_alone else ["instances", row]
+    return [*(["instance"] if is_alone else ["instances", row]), *value]
 
 
 def _on_validation_error(request: Request, error: Exception) -> Response:

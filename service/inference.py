@@ -101,6 +101,19 @@ class Inference:
             request.model, request.version = loaded.model, str(loaded.version)
         return loaded
 
+    def versions(self, model: str) -> list[int]:
+        """`Loader.versions`."""
+        return self._loader.versions(model)
+
+    def index(self) -> list[tuple[str, int, bool]]:
+        """`Loader.index`."""
+        return self._loader.index()
+
+    @property
+    def threads(self) -> int:
+        """Of one computation."""
+        return torch.get_num_threads()
+
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 

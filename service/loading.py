@@ -123,6 +123,19 @@ class Loader:
             return self._loaded[key]
         return await self._load(self._entries[address.model], version)
 
+    def versions(self, model: str) -> list[int]:
+        """The numbers of a model's versions, ascending; none of a model that is not there."""
+        entry = self._entries.get(model)
+        return sorted(entry.versions) if entry else []
+
+    def index(self) -> list[tuple[str, int, bool]]:
+        """Every version there is, and whether its last loading, if any, succeeded."""
+        return [
+            (name, version, (name, version) not in self._failed)
+            for name in sorted(self._entries)
+            for version in self.versions(name)
+        ]
+
     def _number(self, address: Address) -> int | None:
         entry = self._entries.get(address.model)
         if entry is None:

@@ -35,11 +35,28 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, Any]] = {
         "hyperparameters": {"dropout": {"kind": "bernoulli", "p": 0.1}},
     },
     schemas.AliasRequest: {"version": 1},
+    schemas.InferRequest: {
+        "inputs": [
+            {
+                "name": "input",
+                "shape": [1, len(_ROW)],
+                "datatype": "FP32",
+                "data": list(_ROW.values()),
+            }
+        ],
+        "parameters": {"mode": "mc_dropout", "n_samples": 100, "seed": 0},
+    },
+    schemas.IndexRequest: {"ready": True},
 }
 
 _REFERENCE = "#/components/schemas/{model}"
 # Named in `body` and `problems`, which FastAPI does not look into.
-_NAMED: tuple[type[BaseModel], ...] = (*EXAMPLES, schemas.JobEventPage, schemas.Problem)
+_NAMED: tuple[type[BaseModel], ...] = (
+    *EXAMPLES,
+    schemas.JobEventPage,
+    schemas.Problem,
+    schemas.InferProblem,
+)
 
 
 def reference(kind: type[BaseModel]) -> dict[str, str]:
@@ -47,15 +64,19 @@ def reference(kind: type[BaseModel]) -> dict[str, str]:
     return {"$ref": _REFERENCE.format(model=kind.__name__)}
 
 
-def body(kind: type[BaseModel]) -> dict[str, Any]:
+def body(kind: type[BaseModel], *, is_required: bool = True) -> dict[str, Any]:
     """`openapi_extra` for a JSON body of that type."""
     content = {"application/json": {"schema": reference(kind), "example": EXAMPLES[kind]}}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": is_required, "content": content}}
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problems(
+    *statuses: int, kind: type[schemas.Problem] = schemas.Problem
+) -> dict[int | str, dict[str, Any]]:
     """`responses` for these error statuses."""
-    content = {"application/problem+json": {"schema": reference(schemas.Problem)}}
+    is_own = kind is schemas.Problem
+    media_type = "application/problem+json" if is_own else "application/json"
+    content = {media_type: {"schema": reference(kind)}}
     return {status: {"description": "Problem details", "content": content} for status in statuses}
 
 
@@ -75,7 +96,8 @@ def _add_door(document: dict[str, Any]) -> None:
             if need_of(method.upper(), path) is ANYONE:
                 continue
             operation["security"] = [{}, *({scheme: []} for scheme in _KEY_SCHEMES)]
-            for status, response in problems(*_AT_THE_DOOR).items():
+            kind = schemas.InferProblem if path.startswith("/v2") else schemas.Problem
+            for status, response in problems(*_AT_THE_DOOR, kind=kind).items():
                 operation["responses"].setdefault(str(status), response)
 
 

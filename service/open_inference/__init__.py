@@ -1,0 +1,1 @@
+"""The Open Inference Protocol v2: tensors, as JSON or as bytes, around the same computation."""
