@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,11 @@ class Values:
     values: Array
     coverage: None = None
 
+    @property
+    def bytes(self) -> int:
+        """Of the columns."""
+        return self.values.size * 8
+
     def columns(self) -> Array:
         """What has to be kept of each row: the outputs themselves."""
         return self.values
@@ -42,6 +48,14 @@ class Claims:
     coverage: float | None
     inputs: Array
     seed: int
+
+    @property
+    def bytes(self) -> int:
+        """Of the columns."""
+        parts = 1 if self.coverage is None else 2
+        if isinstance(self.summary, RegressionSummary):
+            return 16 * parts * len(self.summary.mean)
+        return 8 * parts * self.summary.probabilities.size
 
     def columns(self) -> Array:
         """What has to be kept of each row: mean, std, and the interval's ends if there is one;
@@ -110,3 +124,49 @@ def score_label(columns: Array, truth: int, n_classes: int) -> Score:
         confidence=confidence,
         bin=min(int(confidence * BINS), BINS - 1),
     )
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Sums over `rows` rows that have the same `bin` (None: of answers without a distribution)."""
+
+    bin: int | None
+    rows: int
+    error: float  # of absolute errors
+    squared_error: float
+    nll: float
+    score: float
+    confidence: float
+
+
+def live_figures(tallies: Sequence[Tally], *, is_regression: bool) -> dict[str, float]:
+    """Error, likelihood, proper score and calibration of all rows of the tallies.
+
+    The calibration error of a regression is the mean gap, over nine levels, between a level and
+    the share of rows whose truth had a lower rank (Kuleshov, Fenner & Ermon 2018, section 3.5,
+    with absolute gaps); that of classes the mean gap between confidence and accuracy over bins
+    of confidence, weighted by rows (Guo et al. 2017, equation 3).
+    """
+    rows = sum(tally.rows for tally in tallies)
+    error = sum(tally.error for tally in tallies) / rows
+    binned = [tally for tally in tallies if tally.bin is not None]
+    figures = {"accuracy": 1.0 - error}
+    if is_regression:
+        squared = sum(tally.squared_error for tally in tallies) / rows
+        figures = {"rmse": math.sqrt(squared), "mae": error}
+    if not binned:
+        return figures
+    figures["nll"] = sum(tally.nll for tally in binned) / rows
+    figures["crps" if is_regression else "brier"] = sum(tally.score for tally in binned) / rows
+    counts, wrong, confidence = np.zeros((3, BINS))
+    for tally in binned:
+        assert tally.bin is not None
+        counts[tally.bin] += tally.rows
+        wrong[tally.bin] += tally.error
+        confidence[tally.bin] += tally.confidence
+    if is_regression:
+        levels = np.arange(1, BINS) / BINS
+        gap = np.abs(counts.cumsum()[:-1] / rows - levels).mean()
+    else:
+        gap = np.abs(counts - wrong - confidence).sum() / rows
+    return figures | {"calibration_error": float(gap)}

@@ -64,6 +64,7 @@ RULES: dict[tuple[str, str], Need] = {
         for verb in ("predict", "uncertainty", "dropout")
         for address in (MODEL, VERSION, ALIAS)
     },
+    ("POST", MODEL + ":feedback"): PREDICT,
     ("POST", OIP_MODEL + "/infer"): PREDICT,
     ("POST", OIP_VERSION + "/infer"): PREDICT,
     # Data and training. The weights themselves are more than their answers.

@@ -17,14 +17,17 @@ from service.database import Database
 from service.datasets import Datasets
 from service.envelope import Envelope
 from service.feed import Feed
+from service.feedback import FeedbackDesk
 from service.gate import Gate
 from service.inference import Inference
 from service.jobs import Jobs
 from service.keys import KeyRing, Keys
+from service.memory import Memory
 from service.metrics import Metrics
 from service.registry import Registry
 from service.routes import (
     datasets,
+    feedback,
     health,
     inference,
     metrics,
@@ -33,6 +36,7 @@ from service.routes import (
     training_jobs,
 )
 from service.settings import Settings
+from service.standing import Standing
 from service.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -59,13 +63,17 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.datasets = Datasets(database, settings.home)
     app.state.jobs = jobs
     app.state.feed = Feed(jobs)
-    counted = Metrics(settings.metrics_folder)
+    counted = Metrics(settings.metrics_folder, [Standing(database)])
     app.state.metrics = counted
-    app.state.inference = Inference(settings, registry, observers=[counted])
+    app.state.memory = Memory(database, settings, counted)
+    app.state.feedback = FeedbackDesk(database, window=settings.feedback_window)
+    app.state.inference = Inference(settings, registry, [counted, app.state.memory])
     app.state.keys = Keys(database)
     app.state.key_ring = KeyRing()
     app.state.is_ready = False
-    for room in (inference, open_inference, models, datasets, training_jobs, health, metrics):
+    for room in (
+        feedback, inference, open_inference, models, datasets, training_jobs, health, metrics,
+    ):  # fmt: skip
         app.include_router(room.router)
     errors.install(app)
     openapi.install(app)
@@ -93,11 +101,13 @@ def create_app(settings: Settings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await asyncio.to_thread(app.state.database.migrate)
     await _refresh(app)
-    following = asyncio.create_task(_follow(app))
+    tasks = [asyncio.create_task(_follow(app)), asyncio.create_task(app.state.memory.keep())]
     app.state.is_ready = True
     yield
     app.state.is_ready = False
-    following.cancel()
+    for task in tasks:
+        task.cancel()
+    await app.state.memory.flush()
     app.state.feed.stop()
     app.state.inference.close()
     app.state.database.close()

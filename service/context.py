@@ -5,19 +5,22 @@ Whoever knows a part fills it in; whoever stands around the request (`service.wa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """`mode` is that of an inference route, `version` the one that answers, once it is known."""
+    """`mode` is that of an inference route, `version` the one that answers, once it is known;
+    `row_ids` are the client's own names of its rows."""
 
     request_id: str = ""
     trace_id: str = ""
     model: str = ""
     version: str = ""
     mode: str = ""
+    row_ids: Sequence[str] | None = None
 
 
 _current: ContextVar[RequestContext | None] = ContextVar("request", default=None)

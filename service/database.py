@@ -14,7 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 # The newest migration; a database that stands there needs nothing.
-HEAD = "0002"
+HEAD = "0003"
 # Locks out other processes that migrate the same PostgreSQL database.
 MIGRATION_LOCK = 0x64726F70
 
@@ -157,6 +157,62 @@ class ApiKey(Base):
     created_at: Mapped[dt.datetime]
     expires_at: Mapped[dt.datetime | None]
     revoked_at: Mapped[dt.datetime | None]
+
+
+class Answer(Base):
+    """What one request was told, as far as feedback can be compared with it.
+
+    `number` counts the bytes of all answers up to and with this one, so that the oldest beyond
+    a number of bytes are found by it. `claims` are N rows of float64 (`models.live`), `scored`
+    a bit for each row whose truth is known.
+    """
+
+    __tablename__ = "answers"
+
+    number: Mapped[int] = mapped_column(
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False
+    )
+    request_id: Mapped[str] = mapped_column(index=True)
+    model: Mapped[str]
+    version: Mapped[int]
+    mode: Mapped[str]
+    coverage: Mapped[float | None]
+    rows: Mapped[int]
+    claims: Mapped[bytes]
+    scored: Mapped[bytes]
+    created_at: Mapped[dt.datetime]
+
+
+class AnswerRow(Base):
+    """A row of an answer that the client has given a name."""
+
+    __tablename__ = "answer_rows"
+
+    answer: Mapped[int] = mapped_column(
+        sa.ForeignKey("answers.number", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    row: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    row_id: Mapped[str] = mapped_column(index=True)
+
+
+class Feedback(Base):
+    """How one row compared with the truth: a `models.live.Score`, of the last rows only."""
+
+    __tablename__ = "feedback"
+    __table_args__ = (sa.Index("ix_feedback_group", "model", "version", "mode", "number"),)
+
+    number: Mapped[int] = mapped_column(primary_key=True)
+    model: Mapped[str]
+    version: Mapped[int]
+    mode: Mapped[str]
+    coverage: Mapped[float | None]
+    error: Mapped[float]
+    covered: Mapped[bool | None]
+    nll: Mapped[float | None]
+    score: Mapped[float | None]
+    confidence: Mapped[float | None]
+    bin: Mapped[int | None]
+    created_at: Mapped[dt.datetime]
 
 
 def take_turn(session: Session, what: str) -> None:

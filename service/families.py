@@ -69,7 +69,17 @@ LOADED = Family(
     ("model", "version"),
 )  # fmt: skip
 
+FEEDBACK = Family(
+    "dropcast_feedback_entries", "counter", "Entries of feedback, by what became of them",
+    ("outcome",),
+)  # fmt: skip
+FORGOTTEN = Family(
+    "dropcast_feedback_unremembered_rows", "counter",
+    "Rows whose answer was not remembered, as too many came at once or the database failed",
+)  # fmt: skip
+
 COUNTED = (
     REQUESTS, DURATION, HTTP_REQUESTS, INFERENCES, EXECUTIONS, COMPUTE, QUEUE, QUEUE_DEPTH,
     SAMPLES_ASKED, SAMPLES_USED, STD, ENTROPY, ABSTENTIONS, FLAGGED, LOADED,
+    FEEDBACK, FORGOTTEN,
 )  # fmt: skip

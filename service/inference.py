@@ -80,6 +80,10 @@ class Inference:
         """`Loader.catch_up`."""
         await self._loader.catch_up(model, version)
 
+    async def check_model(self, model: str) -> None:
+        """`Loader.check_model`."""
+        await self._loader.check_model(model)
+
     @property
     def held(self) -> list[tuple[str, int]]:
         """`Loader.held`."""

@@ -104,6 +104,17 @@ class Loader:
             return "", ""
         return address.model, str(self._number(address) or "")
 
+    async def check_model(self, model: str) -> None:
+        """Nothing, if there is such a model.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        if model not in self._entries:
+            await self.refresh()
+        if model not in self._entries:
+            raise await self._not_found(Address(model))
+
     async def find(self, address: Address) -> LoadedVersion:
         """The version that an address names, loaded.
 

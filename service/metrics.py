@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +23,7 @@ from service import families
 from service.context import RequestContext
 from service.figures import Figures
 from service.observation import Observation, Observer
+from service.schemas import Outcome
 
 # No model can have this name.
 UNKNOWN = "_unknown"
@@ -66,6 +67,15 @@ class Metrics(Observer):
 
     def queue(self, depth: int) -> None:
         self._depth.set(depth)
+
+    def told(self, outcomes: Mapping[Outcome, int]) -> None:
+        """Counts entries of feedback by what became of them."""
+        for outcome, count in outcomes.items():
+            self._figures.cell(families.FEEDBACK, outcome).add(count)
+
+    def forgot(self, rows: int) -> None:
+        """Counts rows that could not be remembered for feedback."""
+        self._figures.cell(families.FORGOTTEN).add(rows)
 
     def hold(self, versions: Collection[tuple[str, int]]) -> None:
         """These versions are in memory, and no others."""

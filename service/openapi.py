@@ -47,6 +47,7 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, Any]] = {
         "parameters": {"mode": "mc_dropout", "n_samples": 100, "seed": 0},
     },
     schemas.IndexRequest: {"ready": True},
+    schemas.FeedbackRequest: {"feedback": [{"request_id": "2cf4e4358a7344a2", "value": 61.2}]},
 }
 
 _REFERENCE = "#/components/schemas/{model}"

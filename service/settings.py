@@ -127,6 +127,30 @@ class Settings(BaseSettings):
             "shows; without it each start of the service has one of its own"
         ),
     ] = None
+    feedback_share: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Share of inference requests whose answers are remembered, so that "
+            "feedback can be compared with them; 0 is off. Inputs are not kept",
+        ),
+    ] = 1.0
+    feedback_days: Annotated[
+        float, Field(gt=0, description="How long answers are remembered for feedback")
+    ] = 30.0
+    feedback_bytes: Annotated[
+        int,
+        Field(ge=2**16, description="Most bytes of answers remembered; the oldest go first"),
+    ] = 64 * 2**20
+    feedback_window: Annotated[
+        int,
+        Field(
+            ge=10,
+            description="Rows with feedback, the last ones of each version and mode, that the "
+            "live figures are of",
+        ),
+    ] = 1000
 
     @field_validator("rate_limit")
     @classmethod

@@ -8,8 +8,9 @@ from typing import NoReturn
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
+from service import context
 from service.envelope import read_json
-from service.errors import NotFoundError
+from service.errors import InvalidError, NotFoundError
 from service.inference import Address, Inference
 from service.openapi import body, problems
 from service.routes.wiring import InferenceOf, JsonResponse, SettingsOf
@@ -38,6 +39,7 @@ async def predict(
     """Eval mode: one deterministic pass, dropout off. The same rows give the same bits."""
     inference.name("eval", address)
     wanted = parse(PredictRequest, await read_json(request, settings.max_body_bytes))
+    name_rows(wanted.row_ids, len(wanted.instances))
     return JsonResponse(await inference.predict(address, wanted.instances))
 
 
@@ -47,6 +49,7 @@ async def uncertainty(
     """MC mode: T thinned networks, drawn by masks that the seed names, give a distribution."""
     inference.name("mc_dropout", address)
     wanted = parse(UncertaintyRequest, await read_json(request, settings.max_body_bytes))
+    name_rows(wanted.row_ids, len(wanted.instances))
     return JsonResponse(await inference.uncertainty(address, wanted))
 
 
@@ -58,6 +61,18 @@ async def dropout(
     wanted = parse(DropoutRequest, await read_json(request, settings.max_body_bytes))
     request.state.has_one_instance = wanted.instance is not None
     return JsonResponse(await inference.dropout(address, wanted))
+
+
+def name_rows(row_ids: list[str] | None, n_rows: int) -> None:
+    """Tells the request's context the client's own names of its rows."""
+    if row_ids is None:
+        return
+    if len(row_ids) != n_rows or len(set(row_ids)) != n_rows:
+        message = f"{n_rows} different names are due, one for each row"
+        raise InvalidError(message, errors=[{"loc": ["row_ids"], "msg": message}])
+    current = context.current()
+    if current is not None:
+        current.row_ids = row_ids
 
 
 def _add(verb: str, answer: Answer, kind: type[BaseModel], response: type[BaseModel]) -> None:
@@ -106,7 +121,7 @@ _add("dropout", dropout, DropoutRequest, DropoutResponse)
 
 async def unknown_verb(verb: str) -> NoReturn:
     """Says which verbs there are."""
-    verbs = ("predict", "uncertainty", "dropout")
+    verbs = ("predict", "uncertainty", "dropout", "feedback")
     message = f"there is no verb {verb[:64]!r} (the verbs are {', '.join(verbs)})"
     raise NotFoundError(message + near(verb, verbs))
 

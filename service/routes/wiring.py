@@ -10,8 +10,10 @@ from starlette.responses import JSONResponse
 
 from service.datasets import Datasets
 from service.feed import Feed
+from service.feedback import FeedbackDesk
 from service.inference import Inference
 from service.jobs import Jobs
+from service.memory import Memory
 from service.metrics import Metrics
 from service.registry import Registry
 from service.settings import Settings
@@ -48,6 +50,14 @@ def _metrics(request: Request) -> Metrics:
     return request.app.state.metrics  # type: ignore[no-any-return]
 
 
+def _memory(request: Request) -> Memory:
+    return request.app.state.memory  # type: ignore[no-any-return]
+
+
+def _feedback(request: Request) -> FeedbackDesk:
+    return request.app.state.feedback  # type: ignore[no-any-return]
+
+
 def _feed(request: Request) -> Feed:
     return request.app.state.feed  # type: ignore[no-any-return]
 
@@ -58,6 +68,8 @@ RegistryOf = Annotated[Registry, Depends(_registry)]
 DatasetsOf = Annotated[Datasets, Depends(_datasets)]
 JobsOf = Annotated[Jobs, Depends(_jobs)]
 MetricsOf = Annotated[Metrics, Depends(_metrics)]
+MemoryOf = Annotated[Memory, Depends(_memory)]
+FeedbackOf = Annotated[FeedbackDesk, Depends(_feedback)]
 FeedOf = Annotated[Feed, Depends(_feed)]
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Most entries of this page")]

@@ -6,6 +6,7 @@ documentation that `/docs` shows, held to the truth by tests.
 
 from service.schemas.answers import Page, Problem, ProblemError
 from service.schemas.datasets import Column, Dataset
+from service.schemas.feedback import FeedbackEntry, FeedbackRequest, FeedbackResponse, Outcome
 from service.schemas.inference import (
     DrawRequest,
     DropoutLayer,
@@ -63,6 +64,9 @@ __all__ = [
     "DropoutLayer",
     "DropoutRequest",
     "DropoutResponse",
+    "FeedbackEntry",
+    "FeedbackRequest",
+    "FeedbackResponse",
     "Hyperparameters",
     "IndexEntry",
     "IndexRequest",
@@ -82,6 +86,7 @@ __all__ = [
     "Model",
     "ModelMetadata",
     "ModelReady",
+    "Outcome",
     "Page",
     "PredictRequest",
     "PredictResponse",

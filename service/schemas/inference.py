@@ -17,12 +17,19 @@ Instances = Annotated[
 ]
 
 
+RowIds = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=128)]] | None,
+    Field(description="Your names of the rows, one for each, by which `:feedback` may find them"),
+]
+
+
 class PredictRequest(Request):
     """Body of `:predict`. Other fields of the TensorFlow Serving protocol are let through."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
     instances: Instances
+    row_ids: RowIds = None
 
 
 class DrawRequest(Request):
@@ -64,6 +71,7 @@ class UncertaintyRequest(DrawRequest):
     coverage: Annotated[
         float, Field(gt=0, lt=1, description="Of `interval` or `prediction_set`")
     ] = 0.9
+    row_ids: RowIds = None
 
 
 class DropoutRequest(Request):
