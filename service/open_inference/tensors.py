@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import struct
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -125,7 +126,7 @@ def _to_floats(tensor: Tensor, values: list[Any], dtype: np.dtype[Any]) -> Array
     try:
         wide = np.array(given, dtype=np.float64)
     except OverflowError:  # A whole number beyond all floats; such compare as they are.
-        most = np.finfo(np.float64).max
+        most = sys.float_info.max
         raise _does_not_fit(
             tensor, next(i for i, value in enumerate(given) if abs(value) > most)
         ) from None
