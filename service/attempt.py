@@ -1,253 +1,264 @@
-"""One attempt at a training job: the steps of its workflow, and the child that computes them.
+"""One attempt at a training job: check, prepare, train, calibrate, publish.
 
-Every step can be run again. A step returns {"done": …}, {"failed": error} or {"lost": true};
-it raises nothing that is the job's own fault, so that DBOS records only outcomes.
+A step can be run again, and is, for as long as the database does not answer. Whatever it
+writes is taken only while its lease holds.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import selectors
 import shutil
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-import orjson
-from sqlalchemy.exc import InterfaceError, OperationalError
-
-from service.database import Job
+from service.checkpoints import open_folder
+from service.database import OUTAGES, Dataset, Job
 from service.datasets import Datasets
 from service.errors import NotFoundError
-from service.job_runs import JobRuns, LostJobError, Report
-from service.processes import end, start_child
+from service.job_runs import JobRuns, Lease, LostJobError, Report
+from service.processes import machine_memory
 from service.promotion import Verdict
 from service.registry import PRODUCTION, Registry
 from service.settings import Settings
+from service.trainer_process import TrainerDiedError, TrainerProcess
 
 log = logging.getLogger(__name__)
 
-Outcome = dict[str, Any]
+T = TypeVar("T")
 
 # How often a running job writes what it has to report and looks whether it was cancelled.
 LOOK_SECONDS = 0.25
 LOG_SECONDS = 2.0
+RETRY_SECONDS = 1.0
+# A training process that dies is started again; one that always does is a job's own fault.
+MOST_DEATHS = 3
+MEMORY_SHARE = 0.8
+
+
+class _JobError(Exception):
+    """The job fails, for a reason that its client is told."""
+
+    def __init__(self, code: str, message: str, param: str | None = None) -> None:
+        self.error = {"code": code, "message": message, "param": param}
+        super().__init__(message)
+
+
+class _StoppedError(Exception):
+    """The worker goes down; what happens to the child then is no outcome."""
 
 
 class Attempt:
-    """Runs the steps in order; `stopping` means that the worker is going down, and that
-    whatever happens to the child then is no outcome."""
+    """Runs the steps in order, until the job has ended, is lost, or `stopping` is set."""
 
     def __init__(
         self,
-        job_id: str,
-        number: int,
+        lease: Lease,
         settings: Settings,
         runs: JobRuns,
         registry: Registry,
         datasets: Datasets,
         stopping: threading.Event,
     ) -> None:
-        self._id = job_id
-        self._number = number
+        self.lease = lease
+        self._id = lease.job
         self._settings = settings
         self._runs = runs
         self._registry = registry
         self._datasets = datasets
         self._stopping = stopping
-        self._folder = settings.home / "jobs" / job_id
-        self._child: subprocess.Popen[bytes] | None = None
-        self._began = False
+        self._folder = self._own = settings.job_folder / lease.job
+        self._most_memory = settings.max_job_memory_bytes or int(MEMORY_SHARE * machine_memory())
+        self._child: TrainerProcess | None = None
+        self._deaths = 0
         self._started = time.monotonic()
 
-    @property
-    def steps(self) -> list[tuple[str, Callable[[Any], Outcome]]]:
-        """Names and functions; each is given what the one before has "done"."""
-        return [
-            ("check", self._check),
-            ("prepare", lambda _: self._compute("prepare")),
-            ("train", lambda _: self._compute("train")),
-            ("calibrate", lambda _: self._compute("calibrate")),
-            ("publish", self._publish),
-        ]
-
-    def close(self) -> None:
-        """Ends the child."""
-        if self._child is not None:
-            end(self._child, grace_seconds=0.0)
-
-    def _check(self, _: Any) -> Outcome:
+    def run(self) -> None:
+        """Takes the job to its end; raises nothing."""
         try:
-            self._runs.begin(self._id, self._number, self._settings.worker_id)
-            self._began = True
-            self._datasets.get(self._runs.get(self._id).dataset)
+            self._insist(self._check)
+            for stage in ("prepare", "train", "calibrate"):
+                result = self._compute(stage)
+            self._insist(lambda: self._publish(result["card"], Verdict(**result["verdict"])))
+        except _StoppedError:
+            return
         except LostJobError:
-            return {"lost": True}
-        except NotFoundError as error:
-            return _failed("dataset_deleted", str(error), "dataset")
-        return {"done": {}}
-
-    def _compute(self, stage: str) -> Outcome:
-        try:
-            child = self._running_child()
-            assert child.stdin is not None
-            child.stdin.write(orjson.dumps({"stage": stage}) + b"\n")
-            child.stdin.flush()
-            return self._follow(child)
-        except LostJobError:
+            self._end(lambda: self._runs.end_cancelled(self.lease))
+            log.info("%s: attempt %d has stopped", self._id, self.lease.attempt)
+        except _JobError as failure:
+            error = failure.error
+            log.info("%s failed: %s", self._id, failure)
+            self._end(lambda: self._runs.fail(self.lease, error))
+        except Exception:
+            log.exception("%s broke", self._id)
+            message = "the job broke inside the worker, whose log says how: resume it"
+            error = {"code": "internal", "message": message, "param": None}
+            self._end(lambda: self._runs.fail(self.lease, error))
+        finally:
             self.close()
-            return {"lost": True}
-        except NotFoundError as error:
-            return _failed("dataset_deleted", str(error), "dataset")
-        except BrokenPipeError:
-            return self._died(self._child)
 
-    def _publish(self, calibrated: dict[str, Any]) -> Outcome:
+    def hand_over(self) -> None:
+        """Lets the child write a last checkpoint and end."""
+        if self._child is not None:
+            self._child.hand_over()
+
+    def kill(self) -> None:
+        """Ends the child at once; from another thread."""
+        if self._child is not None:
+            self._child.kill()
+
+    def close(self) -> str:
+        """Ends the child; how it did."""
+        child, self._child = self._child, None
+        return "" if child is None else child.close()
+
+    def _end(self, write: Callable[[], object]) -> None:
+        """Stops computing, then says so, and clears up if there is nothing to resume."""
+        self.close()
         try:
-            version = self._runs.reserve_version(self._registry, self._id, self._number)
-            model = self._runs.get(self._id).request["model"]
-            card = calibrated["card"]
-            self._registry.place_artifact(
-                self._folder / "artifact", model, version, card["artifact_sha256"]
-            )
-            verdict = Verdict(**calibrated["verdict"])
-            result = self._runs.publish(self._registry, self._id, self._number, card, verdict)
-        except LostJobError:
-            return {"lost": True}
+            self._insist(write)
+            if self._insist(self._read).status == "succeeded":
+                shutil.rmtree(self._folder, ignore_errors=True)
+        except _StoppedError:
+            return
+
+    def _insist(self, step: Callable[[], T]) -> T:
+        """What the step gives, once the database answers."""
+        while True:
+            try:
+                return step()
+            except OUTAGES as error:
+                log.warning("%s waits for the database: %s", self._id, _first_line(error))
+            if self._stopping.wait(RETRY_SECONDS):
+                raise _StoppedError
+
+    def _read(self) -> Job:
+        return self._runs.get(self._id)
+
+    def _check(self) -> Dataset:
+        if self._runs.is_lost(self.lease):
+            raise LostJobError(self._id)
+        try:
+            return self._datasets.get(self._read().dataset)
+        except NotFoundError as error:
+            raise _JobError("dataset_deleted", str(error), "dataset") from error
+
+    def _compute(self, stage: str) -> dict[str, Any]:
+        """What the child gives for the stage; one that dies is started again."""
+        while True:
+            try:
+                if self._child is None:
+                    specification = self._insist(self._specify)
+                    self._child = TrainerProcess(specification)
+                self._child.compute(stage)
+                return self._follow(self._child)
+            except TrainerDiedError as death:
+                if self._stopping.is_set():
+                    raise _StoppedError from death
+                self._deaths += 1
+                if self._deaths > MOST_DEATHS:
+                    raise _JobError(
+                        "trainer_died",
+                        f"the training process ended {death}, as it did {MOST_DEATHS} times "
+                        "before: the worker's log may say why, and so may the system's if memory "
+                        "ran out; resume the job to go on from its last checkpoint",
+                    ) from death
+                message = f"the training process ended {death} and is started again"
+                log.warning("%s: %s", self._id, message)
+                report = [Report("log", message, "warning")]
+                self._insist(lambda: self._runs.report(self.lease, report))  # noqa: B023
+
+    def _publish(self, card: dict[str, Any], verdict: Verdict) -> None:
+        version = self._runs.reserve_version(self._registry, self.lease)
+        model = self._read().model
+        self._registry.place_artifact(
+            self._own / "artifact", model, version, card["artifact_sha256"]
+        )
+        result = self._runs.publish(self._registry, self.lease, card, verdict)
         shutil.rmtree(self._folder, ignore_errors=True)
         fate = "promoted" if result["promoted"] else "not promoted"
-        log.info(
-            "%s: published %s version %d, %s: %s",
-            self._id,
-            model,
-            version,
-            fate,
-            result["promotion"],
-        )
-        return {"done": {}}
+        reason = result["promotion"]
+        log.info("%s: published %s version %d, %s: %s", self._id, model, version, fate, reason)
 
-    def _running_child(self) -> subprocess.Popen[bytes]:
-        """The child, started and told its job if this is the first stage in this process."""
-        if self._child is None:
-            job = self._runs.get(self._id)
-            if not self._began:
-                message = "taken up again after an interruption"
-                log.info("%s: %s", self._id, message)
-                self._runs.report(self._id, self._number, [Report("log", message, "warning")])
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._child = start_child("service.trainer", talks=True)
-            assert self._child.stdin is not None
-            self._child.stdin.write(orjson.dumps(self._specification(job)) + b"\n")
-        return self._child
-
-    def _specification(self, job: Job) -> dict[str, Any]:
-        dataset = self._datasets.get(job.dataset)
-        device = job.request["device"]
-        rival = self._registry.find_artifact(job.request["model"], PRODUCTION)
+    def _specify(self) -> dict[str, Any]:
+        """What the child is told of its job."""
+        dataset, job = self._check(), self._read()
+        rival = self._registry.find_artifact(job.model, PRODUCTION)
+        self._own = open_folder(self._folder, self.lease.attempt, self.lease.device)
         return {
             "id": self._id,
             "request": job.request,
             "file": str(self._datasets.path(dataset.sha256)),
             "format": dataset.format,
             "dataset_sha256": dataset.sha256,
-            "folder": str(self._folder),
+            "folder": str(self._own),
             "rival": None if rival is None else {"version": rival[0], "folder": str(rival[1])},
             "checkpoint_seconds": self._settings.checkpoint_seconds,
-            "device": self._settings.device if device == "auto" else device,
+            "device": self.lease.device,
             "threads": self._settings.threads,
             "log_level": self._settings.log_level,
         }
 
-    def _follow(self, child: subprocess.Popen[bytes]) -> Outcome:
+    def _follow(self, child: TrainerProcess) -> dict[str, Any]:
         """Passes on what the child reports, until the stage ends one way or another."""
-        lines = _Lines(child)
         reports: list[Report] = []
         progress: dict[str, Any] | None = None
-        logged = 0.0
-        while True:
-            outcome: Outcome | None = None
-            for message in lines.read(LOOK_SECONDS):
+        outcome: dict[str, Any] | None = None
+        reported = logged = time.monotonic()
+        while outcome is None or reports:
+            for message in child.hear(LOOK_SECONDS):
                 if "type" not in message:
                     outcome = message
                     continue
                 if message["type"] != "epoch":
                     log.info("%s: %s", self._id, message["message"])
-                reports.append(
-                    Report(
-                        message["type"],
-                        message["message"],
-                        message.get("level", "info"),
-                        message.get("data", {}),
-                    )
-                )
+                reports.append(_report(message))
                 progress = message.get("progress", progress)
-            is_due = time.monotonic() - logged > LOG_SECONDS
-            if is_due and reports and reports[-1].type == "epoch":
+            if time.monotonic() - logged > LOG_SECONDS and reports and reports[-1].type == "epoch":
                 logged = time.monotonic()
                 log.info("%s: %s", self._id, _one_line(reports[-1], progress))
-            if self._report(reports, progress):
-                reports.clear()
-            if outcome is not None and not reports:
-                return outcome
-            if lines.ended and outcome is None:
-                return self._died(child)
-            if time.monotonic() - self._started > self._settings.max_job_seconds:
-                self.close()
-                limit = f"{self._settings.max_job_seconds:g} s"
-                return _failed("time_limit", f"the job ran longer than the {limit} allowed")
+            is_over = outcome is not None or child.is_silent
+            if is_over or time.monotonic() - reported >= LOOK_SECONDS:
+                reported = time.monotonic()
+                if self._tell(reports, progress):
+                    reports = []
+            if child.is_silent and outcome is None:
+                raise TrainerDiedError(self.close())
+            self._limit(child)
+        if "failed" in outcome:
+            raise _JobError(**outcome["failed"])
+        return dict(outcome["done"])
 
-    def _report(self, reports: list[Report], progress: dict[str, Any] | None) -> bool:
+    def _tell(self, reports: list[Report], progress: dict[str, Any] | None) -> bool:
         """Writes reports and looks whether to go on; False if the database does not answer."""
         try:
             if reports:
-                self._runs.report(self._id, self._number, reports, progress)
-            elif self._runs.is_lost(self._id, self._number):
+                self._runs.report(self.lease, reports, progress)
+            elif self._runs.is_lost(self.lease):
                 raise LostJobError(self._id)
-        except (OperationalError, InterfaceError) as error:
-            log.warning(
-                "%s goes on without the database, which does not answer: %s", self._id, error
-            )
+        except OUTAGES as error:
+            log.warning("%s goes on without the database: %s", self._id, _first_line(error))
+            if self._stopping.wait(RETRY_SECONDS):
+                raise _StoppedError from error
             return False
         return True
 
-    def _died(self, child: subprocess.Popen[bytes] | None) -> Outcome:
-        while self._stopping.is_set():
-            # The worker is ending its children: no outcome, the step runs again another time.
-            time.sleep(1.0)
-        code = end(child, grace_seconds=1.0) if child is not None else 0
-        how = f"with code {code}"
-        if code < 0:
-            how = f"by signal {signal.Signals(-code).name}"
-        return _failed(
-            "trainer_died",
-            f"the training process ended {how}: the worker's log may say why, and so may the "
-            "system's if memory ran out; resume the job to go on from its last checkpoint",
-        )
+    def _limit(self, child: TrainerProcess) -> None:
+        if time.monotonic() - self._started > self._settings.max_job_seconds:
+            limit = f"{self._settings.max_job_seconds:g} s"
+            raise _JobError("time_limit", f"the job ran longer than the {limit} allowed")
+        if child.resident_bytes() > self._most_memory:
+            raise _JobError(
+                "out_of_memory",
+                f"the job needed more than the {self._most_memory / 1e6:,.0f} MB of memory that "
+                "one job may use: try a smaller batch_size or hidden, or fewer rows or columns",
+            )
 
 
-class _Lines:
-    """A child's JSON lines, read with a time limit."""
-
-    def __init__(self, child: subprocess.Popen[bytes]) -> None:
-        assert child.stdout is not None
-        self._pipe = child.stdout
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._pipe, selectors.EVENT_READ)
-        self._rest = b""
-        self.ended = False
-
-    def read(self, seconds: float) -> list[dict[str, Any]]:
-        """What has come, after waiting at most so long for the first of it."""
-        if not self._selector.select(seconds):
-            return []
-        chunk = os.read(self._pipe.fileno(), 1 << 20)
-        self.ended = not chunk
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        return [orjson.loads(line) for line in lines]
+def _report(message: dict[str, Any]) -> Report:
+    level, data = message.get("level", "info"), message.get("data", {})
+    return Report(message["type"], message["message"], level, data)
 
 
 def _one_line(report: Report, progress: dict[str, Any] | None) -> str:
@@ -258,5 +269,5 @@ def _one_line(report: Report, progress: dict[str, Any] | None) -> str:
     return f"{report.message}, {share}" + ("" if left is None else f", {left:.0f} s left")
 
 
-def _failed(code: str, message: str, param: str | None = None) -> Outcome:
-    return {"failed": {"code": code, "message": message, "param": param}}
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).partition("\n")[0]

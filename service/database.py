@@ -11,12 +11,18 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
+# What is raised while the database does not answer; later it may.
+OUTAGES = (OperationalError, InterfaceError, PoolTimeoutError)
 # The newest migration; a database that stands there needs nothing.
-HEAD = "0003"
+HEAD = "0004"
 # Locks out other processes that migrate the same PostgreSQL database.
 MIGRATION_LOCK = 0x64726F70
+# How long a writer waits for another one on SQLite, before it says that nothing answers.
+BUSY_SECONDS = 5.0
 
 
 class UtcTime(sa.types.TypeDecorator[dt.datetime]):
@@ -107,15 +113,30 @@ class Alias(Base):
     updated_at: Mapped[dt.datetime]
 
 
+class WorkerRow(Base):
+    """A worker that runs, or has vanished: `beat` counts up while it is well, `session` tells
+    two processes of the same name apart."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    session: Mapped[str]
+    host: Mapped[str]
+    beat: Mapped[int] = mapped_column(default=0)
+
+
 class Job(Base):
-    """A training job. `attempt` counts its runs: what an older attempt says is void."""
+    """A training job. `attempt` counts its runs: what an older attempt says is void. A running
+    job is leased to `worker`, and uses `device`; `losses` counts workers that vanished with it."""
 
     __tablename__ = "jobs"
+    __table_args__ = (sa.Index("ix_jobs_model_claimed_at", "model", "claimed_at"),)
 
     number: Mapped[int] = mapped_column(primary_key=True)
     id: Mapped[str] = mapped_column(unique=True)
     status: Mapped[str] = mapped_column(index=True)
     attempt: Mapped[int] = mapped_column(default=1)
+    model: Mapped[str]
     dataset: Mapped[str]
     request: Mapped[dict[str, Any]]
     idempotency_key: Mapped[str | None] = mapped_column(unique=True)
@@ -127,6 +148,10 @@ class Job(Base):
     metrics: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON)
     error: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON)
     version: Mapped[int | None]
+    worker: Mapped[str | None]
+    device: Mapped[str | None]
+    claimed_at: Mapped[dt.datetime | None]
+    losses: Mapped[int] = mapped_column(default=0)
     result: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON)
     last_event: Mapped[int] = mapped_column(default=0)
 
@@ -278,11 +303,19 @@ class Database:
 
 def _connect(url: str) -> sa.Engine:
     if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True)
+        # A network that is cut is noticed within seconds, and told as an error.
+        patience = {
+            "connect_timeout": 5,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
+        }
+        return sa.create_engine(url, pool_pre_ping=True, connect_args=patience)
     path = sa.engine.make_url(url).database
     if path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(url, connect_args={"timeout": 30.0})
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

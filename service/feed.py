@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 
-from service.database import JobEvent
+from service.database import OUTAGES, Job, JobEvent
 from service.job_rows import FINISHED
 from service.jobs import Jobs
 
@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
 PAGE = 500
+RETRY_SECONDS = 1.0
 
 
 class Feed:
@@ -29,43 +30,56 @@ class Feed:
         self._closed = False
 
     async def follow(
-        self, job_id: str, after: int, heartbeat_seconds: float
+        self, job: Job, after: int, heartbeat_seconds: float
     ) -> AsyncIterator[JobEvent | None]:
         """Events with ids beyond `after`, in order, until the job has ended; None whenever
-        nothing has come for so long."""
-        self._listeners[job_id] += 1
+        nothing has come for so long, and while the database does not answer. A listener to
+        whom nothing happens asks the database nothing."""
+        if job.status in FINISHED and after >= job.last_event:
+            return
+        # Of ids that are still to come, too, the end of the job has to be seen.
+        read = min(after, job.last_event)
+        self._listeners[job.id] += 1
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch())
         try:
             while not self._closed:
-                events, more = await asyncio.to_thread(
-                    self._jobs.events, job_id, after=after, limit=PAGE, ascending=True
-                )
+                events, more = await self._read(job.id, read)
                 for event in events:
-                    after = event.id
-                    yield event
+                    read = event.id
+                    if read > after:
+                        yield event
                 if more:
                     continue
-                ended = [event.data.get("status") in FINISHED for event in events[-1:]]
-                if ended == [True] or (not events and await self._has_ended(job_id, after)):
+                if events and events[-1].data.get("status") in FINISHED:
                     return
-                if not await self._wait(job_id, after, heartbeat_seconds):
+                if not await self._hear(job.id, read, heartbeat_seconds):
                     yield None
         finally:
-            self._listeners[job_id] -= 1
-            if not self._listeners[job_id]:
-                del self._listeners[job_id]
-                self._last.pop(job_id, None)
+            self._listeners[job.id] -= 1
+            if not self._listeners[job.id]:
+                del self._listeners[job.id]
+                self._last.pop(job.id, None)
 
     def stop(self) -> None:
         """Ends all streams within moments, so that the process can end; from any thread."""
         self._closed = True
 
-    async def _has_ended(self, job_id: str, after: int) -> bool:
-        job = await asyncio.to_thread(self._jobs.get, job_id)
-        return job.status in FINISHED and job.last_event <= after
+    async def _read(self, job_id: str, after: int) -> tuple[list[JobEvent], bool]:
+        """A page of what there is to tell, and whether there is more."""
+        if self._last.get(job_id, after + 1) <= after:
+            return [], False
+        try:
+            return await asyncio.to_thread(
+                self._jobs.events, job_id, after=after, limit=PAGE, ascending=True
+            )
+        except OUTAGES:
+            # The next look that succeeds brings news, or the same again.
+            self._last.pop(job_id, None)
+            await asyncio.sleep(RETRY_SECONDS)
+            return [], False
 
-    async def _wait(self, job_id: str, after: int, seconds: float) -> bool:
+    async def _hear(self, job_id: str, after: int, seconds: float) -> bool:
         """Whether there is news before the time is up."""
         try:
             async with asyncio.timeout(seconds), self._news:
@@ -78,13 +92,18 @@ class Feed:
         while self._listeners and not self._closed:
             try:
                 last = await asyncio.to_thread(self._jobs.last_events, list(self._listeners))
-            except Exception:
+            except OUTAGES as error:
                 # Listeners wait on; the next look may succeed.
+                log.warning("cannot look for events: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
                 log.exception("cannot look for events")
+                await asyncio.sleep(RETRY_SECONDS)
             else:
-                async with self._news:
-                    self._last.update(last)
-                    self._news.notify_all()
+                if any(self._last.get(job_id) != number for job_id, number in last.items()):
+                    async with self._news:
+                        self._last.update(last)
+                        self._news.notify_all()
             await asyncio.sleep(LOOK_SECONDS)
         self._watching = None
         async with self._news:

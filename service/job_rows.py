@@ -21,8 +21,17 @@ def get_job(session: Session, job_id: str, *, lock: bool = False) -> Job:
     return job
 
 
+def queue_again(session: Session, job: Job, why: str, *, level: str = "info") -> None:
+    """Under the next attempt's number: whoever still runs the job has lost it."""
+    job.status = "queued"
+    job.attempt += 1
+    job.worker = job.device = None
+    record(session, job, "status", f"queued again: {why}", level=level, attempt=job.attempt)
+
+
 def finish(session: Session, job: Job, status: str, **data: Any) -> None:
     job.status = status
+    job.device = None
     job.finished_at = now()
     job.error = data.get("error")
     level = "error" if status == "failed" else "info"

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from service.database import Database, Dataset, Job, JobEvent, now, take_turn
 from service.errors import ConflictError, InvalidError, NotFoundError, OverloadedError
-from service.job_rows import finish, get_job, record
+from service.job_rows import finish, get_job, queue_again, record
 from service.schemas import TrainingJobRequest
 from service.wording import listed, near
 
@@ -48,19 +48,18 @@ class Jobs:
             if known is not None:
                 return known
             _check_dataset(session, request)
-            waiting = sa.select(sa.func.count()).where(Job.status == "queued")
-            if (session.scalar(waiting) or 0) >= self._most_queued:
-                message = f"{self._most_queued} training jobs wait already"
-                raise OverloadedError(message, retry_after_seconds=30)
+            self._check_room(session)
             job = Job(
                 id=f"job_{uuid.uuid4().hex[:20]}",
                 status="queued",
                 attempt=1,
+                model=request.model,
                 dataset=request.dataset,
                 request=body,
                 idempotency_key=idempotency_key,
                 cancel_requested=False,
                 created_at=now(),
+                losses=0,
                 last_event=0,
             )
             session.add(job)
@@ -131,6 +130,7 @@ class Jobs:
         Raises:
             NotFoundError: there is none.
             ConflictError: it is in another state, or its dataset is gone.
+            OverloadedError: too many jobs wait already.
         """
         with self._database.write() as session:
             take_turn(session, "training jobs")
@@ -142,13 +142,19 @@ class Jobs:
             query = sa.select(Dataset.id).where(Dataset.id == job.dataset)
             if session.scalar(query) is None:
                 raise ConflictError(f"{job_id} needs dataset {job.dataset}, which was deleted")
-            job.status = "queued"
-            job.attempt += 1
+            self._check_room(session)
             job.cancel_requested = False
             job.error = None
             job.finished_at = None
-            record(session, job, "status", "queued again", attempt=job.attempt)
+            job.losses = 0
+            queue_again(session, job, "resumed")
         return job
+
+    def _check_room(self, session: Session) -> None:
+        waiting = sa.select(sa.func.count()).where(Job.status == "queued")
+        if (session.scalar(waiting) or 0) >= self._most_queued:
+            message = f"{self._most_queued} training jobs wait already"
+            raise OverloadedError(message, retry_after_seconds=30)
 
 
 def _known(session: Session, idempotency_key: str | None, body: dict[str, Any]) -> Job | None:

@@ -10,11 +10,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NoReturn
 
 # A worker that has not shown itself for so long is not well.
 PULSE_SECONDS = 30.0
+# How long the jobs of a worker that is stopped have for a last checkpoint, and the worker to end.
+HANDOVER_SECONDS = 3.0
+STOP_SECONDS = 8.0
 # The exit code of a worker that finds another of its name at work.
 NAME_TAKEN = os.EX_TEMPFAIL
 
@@ -66,6 +70,14 @@ def end(child: subprocess.Popen[bytes], grace_seconds: float) -> int:
         except subprocess.TimeoutExpired:
             child.kill()
     return child.wait()
+
+
+def machine_memory() -> int:
+    """Bytes that this machine has, or this container if that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return total
 
 
 def lock_name(home: Path, worker_id: str) -> IO[str] | None:

@@ -18,7 +18,7 @@ from service.database import Database
 from service.job_rows import FINISHED
 from service.jobs import Jobs
 from service.keys import Keys
-from service.processes import NAME_TAKEN, end, lock_name, start_child
+from service.processes import NAME_TAKEN, STOP_SECONDS, end, lock_name, start_child
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class _WorkerKeeper:
 
     def close(self) -> None:
         self._closing.set()
-        end(self._child, grace_seconds=5.0)
+        end(self._child, grace_seconds=STOP_SECONDS)
         self._thread.join()
 
     def _start(self) -> subprocess.Popen[bytes]:

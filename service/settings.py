@@ -104,12 +104,30 @@ class Settings(BaseSettings):
         Field(
             pattern=r"^[a-z0-9][a-z0-9_-]{2,63}$",
             description="Name of this worker, its own among all workers and the same after a "
-            "restart: by it the worker finds the jobs it left",
+            "restart: by it the worker knows at once which jobs it left",
         ),
     ] = "worker-1"
     worker_concurrency: Annotated[
         int, Field(ge=1, description="Jobs one worker runs at a time")
     ] = 1
+    worker_lost_seconds: Annotated[
+        float,
+        Field(
+            ge=1,
+            description="A worker that was not heard of for so long loses its jobs to the others",
+        ),
+    ] = 10.0
+    gpu_slots: Annotated[
+        int, Field(ge=1, description="Jobs that may use one GPU of a machine at a time")
+    ] = 1
+    max_job_memory_bytes: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Most memory of one job's process; beyond it the job fails. Without it "
+            "four fifths of what the machine or the container has",
+        ),
+    ] = None
     checkpoint_seconds: Annotated[
         float, Field(ge=0, description="Least time between two checkpoints of a job")
     ] = 5.0

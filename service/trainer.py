@@ -23,6 +23,7 @@ from typing import Any, TextIO
 
 import orjson
 import torch
+from safetensors import SafetensorError
 
 from models.artifact import save_artifact
 from models.cross_conformal import Fold, fit_folds, folds_of
@@ -36,7 +37,7 @@ from models.training_run import TrainingOptions
 from service.comparison import judge
 from service.processes import end_with_parent
 from service.settings import configure_logging
-from service.training_progress import Clock, describe_epoch, describe_trial
+from service.training_progress import Clock, Stop, describe_epoch, describe_trial
 
 # Multiply-adds of one forward pass beyond which a second thread pays.
 PARALLEL_WORK = 50_000_000
@@ -49,9 +50,10 @@ class Trainer:
     `id`, `request`, `file`, `format`, `dataset_sha256`, `folder`, `checkpoint_seconds`,
     `device`, and `rival`, version and folder of the version to beat, or null."""
 
-    def __init__(self, job: Mapping[str, Any], out: TextIO) -> None:
+    def __init__(self, job: Mapping[str, Any], out: TextIO, stop: Stop | None = None) -> None:
         self._job = job
         self._out = out
+        self._stop = stop or Stop()
         self._folder = Path(job["folder"])
         self._recipe = _recipe(job["request"], job["device"])
         self._prepared: Prepared | None = None
@@ -120,16 +122,17 @@ class Trainer:
             if self._recipe.is_searched:
                 self._search()
             prepared = self._prepare()
-            clock = Clock(self._job["checkpoint_seconds"])
-            self._fitted = fit(
-                prepared.config,
-                prepared.training,
-                prepared.validation,
-                self._recipe.training,
-                on_epoch=lambda epoch: self._say("epoch", **describe_epoch(epoch, clock)),
-                checkpoint=self._folder / "checkpoint.safetensors",
-                should_checkpoint=clock.is_due,
-            )
+            clock = Clock(self._job["checkpoint_seconds"], self._stop)
+            with self._stop.is_awaited():
+                self._fitted = fit(
+                    prepared.config,
+                    prepared.training,
+                    prepared.validation,
+                    self._recipe.training,
+                    on_epoch=lambda epoch: self._say("epoch", **describe_epoch(epoch, clock)),
+                    checkpoint=self._folder / "checkpoint.safetensors",
+                    should_checkpoint=clock.is_due,
+                )
         return self._fitted
 
     def _fit_folds(self) -> list[Fold]:
@@ -142,18 +145,19 @@ class Trainer:
         if n_folds == 1:
             return []
         try:
-            return fit_folds(
-                read_table(Path(self._job["file"]), self._job["format"]),
-                self._recipe,
-                n_folds,
-                folder=self._folder,
-                should_checkpoint=Clock(self._job["checkpoint_seconds"]).is_due,
-                on_fold=lambda number, best: self._say(
-                    "log",
-                    f"fold {number} of {n_folds}: best epoch {best}",
-                    data={"fold": number, "folds": n_folds},
-                ),
-            )
+            with self._stop.is_awaited():
+                return fit_folds(
+                    read_table(Path(self._job["file"]), self._job["format"]),
+                    self._recipe,
+                    n_folds,
+                    folder=self._folder,
+                    should_checkpoint=Clock(self._job["checkpoint_seconds"], self._stop).is_due,
+                    on_fold=lambda number, best: self._say(
+                        "log",
+                        f"fold {number} of {n_folds}: best epoch {best}",
+                        data={"fold": number, "folds": n_folds},
+                    ),
+                )
         except DataError as error:
             if self._recipe.calibration == "cross":
                 raise
@@ -230,18 +234,31 @@ def describe(error: Exception) -> dict[str, Any]:
         }
     if isinstance(error, DeviceError):
         return {"code": "no_such_device", "message": str(error), "param": "device"}
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _is_cpu_memory(error):
         code, message = (
             "out_of_memory",
             "the memory was not enough: try a smaller batch_size or hidden",
         )
-    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    elif _is_full_disk(error):
         code, message = "disk_full", "the disk is full: free some space, then resume the job"
     elif isinstance(error, ValueError | DropcastError):
         code, message = "invalid_request", str(error)
     else:
         code, message = "internal", "the training process broke; the worker's log says how"
     return {"code": code, "message": message, "param": None}
+
+
+def _is_cpu_memory(error: Exception) -> bool:
+    """Torch has an error of its own only for a GPU's memory."""
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
+def _is_full_disk(error: Exception) -> bool:
+    """Also as safetensors says it, which has no errors of the system."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, SafetensorError):
+        return any(f"(os error {number})" in str(error) for number in full)
+    return isinstance(error, OSError) and error.errno in full
 
 
 def main() -> None:
@@ -252,14 +269,23 @@ def main() -> None:
     # The service answers requests on the same machine.
     os.nice(5)
     lines: queue.Queue[dict[str, Any]] = queue.Queue()
-    end_with_parent(lambda line: lines.put(orjson.loads(line)))
+    stop = Stop()
+
+    def listen(line: bytes) -> None:
+        message = orjson.loads(line)
+        if message.get("stop"):
+            stop.request()
+        else:
+            lines.put(message)
+
+    end_with_parent(listen)
     job = lines.get()
     configure_logging(job["log_level"])
     trainer: Trainer | None = None
     while True:
         stage = lines.get()["stage"]
         try:
-            trainer = trainer or Trainer(job, out)
+            trainer = trainer or Trainer(job, out, stop)
             result = getattr(trainer, stage)()
         except Exception as error:
             description = describe(error)

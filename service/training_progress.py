@@ -2,23 +2,63 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from models.search import Trial
 from models.training_run import Epoch
 
 
+class Stop:
+    """The worker's wish that this process write a last checkpoint and end."""
+
+    def __init__(self) -> None:
+        self.is_requested = False
+        self._is_awaited = False
+
+    def request(self) -> None:
+        """From another thread. Where no checkpoints are written the process ends at once."""
+        self.is_requested = True
+        if not self._is_awaited:
+            os._exit(0)
+
+    @contextmanager
+    def is_awaited(self) -> Iterator[None]:
+        """While it lasts a clock looks for the wish."""
+        self._is_awaited = True
+        try:
+            yield
+        finally:
+            self._is_awaited = False
+        if self.is_requested:
+            raise SystemExit(0)
+
+
 class Clock:
     """When the last checkpoint was, and how long the epochs to come will take."""
 
-    def __init__(self, checkpoint_seconds: float) -> None:
+    def __init__(self, checkpoint_seconds: float, stop: Stop) -> None:
         self._interval = checkpoint_seconds
+        self._stop = stop
+        self._is_last = False
         self._last = time.monotonic()
         self._first_epoch = 0.0
         self._epochs = 0
 
     def is_due(self) -> bool:
+        """Whether to write one now.
+
+        Raises:
+            SystemExit: the last one is written.
+        """
+        if self._is_last:
+            raise SystemExit(0)
+        if self._stop.is_requested:
+            self._is_last = True
+            return True
         if time.monotonic() - self._last < self._interval:
             return False
         self._last = time.monotonic()

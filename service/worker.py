@@ -1,9 +1,8 @@
-"""The process that runs training jobs: a DBOS workflow for each, its computing in a child.
+"""The process that runs training jobs, each in a thread here and a child that computes.
 
-The database row of a queued job is the order; the worker hands it to DBOS under an id made
-of job and attempt, so that it runs once however often it is handed over. DBOS remembers
-which steps are done: a worker that died finds its jobs when it starts again under the same
-`worker_id`, and each goes on at the step it was in, training from its last checkpoint.
+A job's row in the database is its lease. A worker claims one when it has room, and gives it
+back when it is stopped; those of a worker that has vanished go back without it
+(`failover.py`). Either way the next attempt goes on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -12,27 +11,22 @@ import logging
 import signal
 import threading
 import time
-from typing import Any
-
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from typing import NoReturn
 
 from service.attempt import Attempt
-from service.database import Database
+from service.database import OUTAGES, Database
 from service.datasets import Datasets
-from service.job_runs import JobRuns
-from service.processes import NAME_TAKEN, lock_name, pulse_file
+from service.failover import Failover, NameTakenError
+from service.gpus import count_gpus
+from service.job_order import Devices
+from service.job_runs import JobRuns, Lease
+from service.processes import HANDOVER_SECONDS, NAME_TAKEN, lock_name, pulse_file
 from service.registry import Registry
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-QUEUE = "training"
-# Which code may recover which workflows: raise it when the steps change.
-WORKFLOW_VERSION = "1"
-DISPATCH_SECONDS = 0.25
-RECONCILE_SECONDS = 5.0
-# How a workflow can end without a word to the job: it was not able to reach the database.
-BROKEN = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+LOOK_SECONDS = 0.25
 
 
 class Worker:
@@ -40,122 +34,89 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._id = settings.worker_id
         self._database = Database(settings.database)
         self._registry = Registry(self._database, settings.home)
         self._runs = JobRuns(self._database)
         self._datasets = Datasets(self._database, settings.home)
+        self._failover = Failover(self._database, self._id, settings.worker_lost_seconds)
+        self._devices = Devices()
         self._stopping = threading.Event()
-        self._attempts: set[Attempt] = set()
-        self._handed_over: set[tuple[str, int]] = set()
-        self._reconciled = 0.0
+        self._working: dict[Attempt, threading.Thread] = {}
 
     def run(self) -> None:
-        """Works until a signal; then ends the computing of its jobs, which go on another time.
+        """Works until a signal; then hands its jobs over, to go on elsewhere or another time.
 
         Raises:
             SystemExit: another process is the worker of this name.
         """
-        lock = lock_name(self._settings.home, self._settings.worker_id)
+        lock = lock_name(self._settings.home, self._id)
         if lock is None:
-            log.error(
-                "a worker named %s runs here already: stop it, or give this one another "
-                "DROPCAST_WORKER_ID",
-                self._settings.worker_id,
-            )
-            raise SystemExit(NAME_TAKEN)
+            self._refuse()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stopping.set())
         self._database.migrate()
-        self._launch()
-        log.info("worker %s waits for training jobs", self._settings.worker_id)
-        pulse = pulse_file(self._settings.home, self._settings.worker_id)
+        self._failover.enter()
+        n_gpus = 0 if self._settings.device == "cpu" else count_gpus()
+        self._devices = Devices(self._settings.device, n_gpus, self._settings.gpu_slots)
+        log.info("worker %s waits for training jobs", self._id)
+        pulse = pulse_file(self._settings.home, self._id)
         while not self._stopping.is_set():
+            pulse.touch()
             try:
-                pulse.touch()
-                self._dispatch()
-                self._reconcile()
-            except Exception:
+                self._look()
+            except OUTAGES as error:
                 # Running jobs go on; the next look may succeed.
+                log.error("cannot look for jobs: %s", error)
+                self._stopping.wait(1.0)
+            except NameTakenError:
+                self._refuse()
+            except Exception:
                 log.exception("cannot look for jobs")
                 self._stopping.wait(1.0)
-            self._stopping.wait(DISPATCH_SECONDS)
-        self._stopping.set()
-        for attempt in list(self._attempts):
-            attempt.close()
+            self._stopping.wait(LOOK_SECONDS)
+        self._hand_over()
         lock.close()
 
-    def _launch(self) -> None:
-        config: DBOSConfig = {
-            "name": "dropcast",
-            "system_database_url": self._settings.database,
-            "executor_id": self._settings.worker_id,
-            "application_version": WORKFLOW_VERSION,
-            "log_level": "WARNING",
-            "serializer": DBOSPortableJSONSerializer(),
-        }
-        DBOS(config=config)
+    def _look(self) -> None:
+        """Shows that this worker lives, and takes up jobs while there is room."""
+        working = [attempt for attempt, thread in self._working.items() if thread.is_alive()]
+        self._working = {attempt: self._working[attempt] for attempt in working}
+        self._failover.beat([attempt.lease for attempt in working])
+        while len(self._working) < self._settings.worker_concurrency:
+            lease = self._runs.claim(self._id, self._devices)
+            if lease is None:
+                return
+            self._start(lease)
 
-        @DBOS.workflow(name="train")
-        def train(job_id: str, attempt: int) -> None:
-            self._train(job_id, attempt)
-
-        self._workflow = train
-        DBOS.launch()
-        DBOS.register_queue(
-            QUEUE,
-            worker_concurrency=self._settings.worker_concurrency,
-            polling_interval_sec=DISPATCH_SECONDS,
-        )
-
-    def _dispatch(self) -> None:
-        """Hands every queued job to DBOS, once for each attempt."""
-        for job_id, attempt in self._runs.in_state("queued"):
-            if (job_id, attempt) not in self._handed_over:
-                with SetWorkflowID(_workflow_id(job_id, attempt)):
-                    DBOS.enqueue_workflow(QUEUE, self._workflow, job_id, attempt)
-                self._handed_over.add((job_id, attempt))
-
-    def _reconcile(self) -> None:
-        """Ends jobs whose workflow has ended without ending them."""
-        if time.monotonic() - self._reconciled < RECONCILE_SECONDS:
-            return
-        self._reconciled = time.monotonic()
-        for job_id, attempt in self._runs.in_state("queued", "running"):
-            status = DBOS.get_workflow_status(_workflow_id(job_id, attempt))
-            if status is not None and status.status in BROKEN:
-                log.error("workflow of %s ended as %s: %s", job_id, status.status, status.error)
-                message = "the job broke inside the worker, whose log says how: resume it"
-                self._runs.fail(
-                    job_id, attempt, {"code": "internal", "message": message, "param": None}
-                )
-
-    def _train(self, job_id: str, number: int) -> None:
-        """The workflow. What comes next depends on nothing but what the steps return."""
+    def _start(self, lease: Lease) -> None:
         attempt = Attempt(
-            job_id,
-            number,
-            self._settings,
-            self._runs,
-            self._registry,
-            self._datasets,
-            self._stopping,
+            lease, self._settings, self._runs, self._registry, self._datasets, self._stopping
         )
-        self._attempts.add(attempt)
+        thread = threading.Thread(target=attempt.run, name=lease.job, daemon=True)
+        self._working[attempt] = thread
+        thread.start()
+
+    def _hand_over(self) -> None:
+        """Ends the computing of its jobs after a last checkpoint, and gives them back."""
+        until = time.monotonic() + HANDOVER_SECONDS
+        for attempt in self._working:
+            attempt.hand_over()
+        for attempt, thread in self._working.items():
+            thread.join(max(0.0, until - time.monotonic()))
+            attempt.kill()
         try:
-            outcome: dict[str, Any] = {}
-            for name, step in attempt.steps:
-                outcome = DBOS.run_step({"name": name}, step, outcome.get("done"))
-                if "failed" in outcome:
-                    self._runs.fail(job_id, number, outcome["failed"])
-                    return
-                if "lost" in outcome:
-                    self._runs.end_cancelled(job_id, number)
-                    log.info("%s: attempt %d stopped, the job was cancelled", job_id, number)
-                    return
-        finally:
-            self._attempts.discard(attempt)
-            attempt.close()
+            for attempt in self._working:
+                self._runs.give_back(attempt.lease, f"{self._id} was stopped")
+            self._failover.leave()
+        except OUTAGES as error:
+            # Whoever looks next finds them without their worker.
+            log.warning("the jobs could not be handed over: %s", error)
 
-
-def _workflow_id(job_id: str, attempt: int) -> str:
-    return f"{job_id}-{attempt}"
+    def _refuse(self) -> NoReturn:
+        log.error(
+            "a worker named %s runs here already: stop it, or give this one another "
+            "DROPCAST_WORKER_ID",
+            self._id,
+        )
+        raise SystemExit(NAME_TAKEN)

@@ -18,7 +18,7 @@ from service.datasets import Datasets
 from service.errors import ConflictError, ServiceError
 from service.job_rows import FINISHED
 from service.jobs import Jobs
-from service.processes import NAME_TAKEN, end, lock_name, start_child
+from service.processes import NAME_TAKEN, STOP_SECONDS, end, lock_name, start_child
 from service.schemas import TrainingJobRequest, parse
 from service.settings import Settings
 
@@ -92,7 +92,7 @@ class _Worker:
 
     def close(self) -> None:
         if self._child is not None:
-            end(self._child, grace_seconds=5.0)
+            end(self._child, grace_seconds=STOP_SECONDS)
 
     def _start(self) -> subprocess.Popen[bytes] | None:
         lock = lock_name(self._settings.home, self._settings.worker_id)

@@ -133,11 +133,11 @@ async def get_events(
         )
         data = [_wire_event(event) for event in found]
         return JsonResponse({"object": "list", "data": data, "has_more": has_more})
-    await asyncio.to_thread(jobs.get, job)
+    found_job = await asyncio.to_thread(jobs.get, job)
     seen = last_event_id or ""
     start = int(seen) if seen.isascii() and seen.isdigit() and len(seen) < 10 else after or 0
     return StreamingResponse(
-        _stream(feed.follow(job, start, HEARTBEAT_SECONDS), inference),
+        _stream(feed.follow(found_job, start, HEARTBEAT_SECONDS), inference),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

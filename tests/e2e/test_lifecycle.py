@@ -156,11 +156,6 @@ def test_a_job_survives_kill_9(service: Callable[..., Service]) -> None:
         job = one.submit(**request, model=victim)["id"]
         one.wait_until(lambda job=job: (one.job(job)["progress"] or {"epoch": 0})["epoch"] > 5, 60)
         kill(one, victim)
-        if victim == "trainer":
-            failed = one.finish(job)
-            assert (failed["status"], failed["error"]["code"]) == ("failed", "trainer_died")
-            assert "SIGKILL" in failed["error"]["message"]
-            one.client.post(f"/v1/training_jobs/{job}:resume")
         finished = one.finish(job)
         assert finished["status"] == "succeeded", finished["error"]
         assert len(one.client.get(f"/v1/models/{victim}").json()["versions"]) == 1
@@ -217,9 +212,7 @@ def test_a_search_survives_kill_9(service: Callable[..., Service]) -> None:
     job = one.submit(**request, model="killed")["id"]
     one.wait_until(lambda: trials(job) != [], 60)
     kill(one, "trainer")
-    assert one.finish(job)["error"]["code"] == "trainer_died"
     assert len(trials(job)) < 8, "the search was to be cut short"
-    one.client.post(f"/v1/training_jobs/{job}:resume")
     assert one.finish(job)["status"] == "succeeded"
     assert trials(calm) == list(range(1, 9))
     # Of the moment of the kill a trial may be told twice.

@@ -12,23 +12,21 @@ from service.schemas import TrainingJobRequest
 from service.settings import Settings
 from tests.e2e.conftest import PENGUINS, ROOT
 
-# The worker, but the first step of its first job finds the database locked.
+# The worker, but its second claim breaks in a way that nobody has foreseen.
 FAULTY = """
-import sqlite3
-from sqlalchemy.exc import OperationalError
-from service.job_runs import JobRuns
+from service.attempt import Attempt
 from service.settings import Settings
 from service.worker import Worker
 
-def begin(*_):
-    raise OperationalError("BEGIN", {}, sqlite3.OperationalError("database is locked"))
+def check(*_):
+    raise ZeroDivisionError
 
-JobRuns.begin = begin
+Attempt._check = check
 Worker(Settings()).run()
 """
 
 
-def test_a_job_whose_first_step_broke_is_not_left_queued(tmp_path: Path) -> None:
+def test_a_job_whose_first_step_broke_is_not_left_running(tmp_path: Path) -> None:
     database = Database(Settings(home=tmp_path).database)
     database.migrate()
     dataset = Datasets(database, tmp_path).add_file(PENGUINS, "penguins.csv").id

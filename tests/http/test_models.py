@@ -16,6 +16,7 @@ from service import loading
 from service.database import Database, now
 from service.database import Model as ModelRow
 from service.datasets import Datasets
+from service.job_order import Devices
 from service.job_runs import JobRuns
 from service.jobs import Jobs
 from service.registry import Entry, Registry
@@ -272,12 +273,13 @@ async def test_a_model_in_training_says_how_far_it_is(serve: Callable) -> None:
 
     assert await told() == f"there is no model 'fresh' yet: training job {job} is queued"
     runs = JobRuns(app.app.state.database)
-    runs.begin(job, 1, "w")
-    runs.report(job, 1, [], {"epoch": 21, "epochs": 50, "fraction": 0.42, "eta_seconds": 1.0})
+    lease = runs.claim("w", Devices())
+    assert lease is not None
+    runs.report(lease, [], {"epoch": 21, "epochs": 50, "fraction": 0.42, "eta_seconds": 1.0})
     assert (
         await told() == f"there is no model 'fresh' yet: training job {job} is running, 42 % done"
     )
-    runs.fail(job, 1, {"code": "x", "message": "x", "param": None})
+    runs.fail(lease, {"code": "x", "message": "x", "param": None})
     assert await told() == "there is no model 'fresh'"
 
 

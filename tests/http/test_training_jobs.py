@@ -3,12 +3,17 @@ tests/e2e."""
 
 import asyncio
 import json
+import shutil
+from collections import Counter
 from collections.abc import Callable
 
 import httpx
 import pytest
+from sqlalchemy.exc import OperationalError
 
-from service.job_runs import JobRuns, LostJobError, Report
+from service.feed import Feed
+from service.job_order import Devices
+from service.job_runs import JobRuns, Lease, LostJobError, Report
 from service.promotion import Verdict
 from service.schemas import JobEventPage, Page, TrainingJob
 
@@ -31,6 +36,14 @@ async def submit(client: httpx.AsyncClient, dataset: str, **fields: object) -> d
     response = await client.post("/v1/training_jobs", json=request(dataset, **fields))
     assert response.status_code == 202, response.text
     return response.json()
+
+
+def take(runs: JobRuns, job: str, worker: str = "worker-1") -> Lease:
+    """The worker's part: it takes up the job, the only one that waits."""
+    lease = runs.claim(worker, Devices())
+    assert lease is not None
+    assert lease.job == job
+    return lease
 
 
 async def test_a_job_is_accepted_with_all_defaults(client: httpx.AsyncClient, dataset: str) -> None:
@@ -136,14 +149,14 @@ async def test_a_running_job_is_told_to_end(
 ) -> None:
     job = (await submit(client, dataset))["id"]
     runs = JobRuns((await serve()).app.state.database)
-    runs.begin(job, 1, "worker-1")
-    assert not runs.is_lost(job, 1)
+    lease = take(runs, job)
+    assert not runs.is_lost(lease)
     response = await client.post(f"/v1/training_jobs/{job}:cancel")
     assert (response.status_code, response.json()["status"]) == (200, "running")
-    assert runs.is_lost(job, 1)
+    assert runs.is_lost(lease)
     with pytest.raises(LostJobError):
-        runs.report(job, 1, [Report("log", "still here")])
-    runs.end_cancelled(job, 1)
+        runs.report(lease, [Report("log", "still here")])
+    runs.end_cancelled(lease)
     assert (await client.get(f"/v1/training_jobs/{job}")).json()["status"] == "cancelled"
 
 
@@ -152,17 +165,22 @@ async def test_an_older_attempt_may_not_write(
 ) -> None:
     """The fence: after a resume the run that was cut off has lost the job."""
     job = (await submit(client, dataset))["id"]
-    runs = JobRuns((await serve()).app.state.database)
-    runs.begin(job, 1, "worker-1")
-    runs.fail(job, 1, {"code": "x", "message": "broke", "param": None})
+    state = (await serve()).app.state
+    runs = JobRuns(state.database)
+    old = take(runs, job)
+    runs.fail(old, {"code": "x", "message": "broke", "param": None})
     await client.post(f"/v1/training_jobs/{job}:resume")
-    runs.begin(job, 2, "worker-2")
+    new = take(runs, job, "worker-2")
+    assert (old.attempt, new.attempt) == (1, 2)
     with pytest.raises(LostJobError):
-        runs.report(job, 1, [Report("log", "I am back")])
+        runs.report(old, [Report("log", "I am back")])
     with pytest.raises(LostJobError):
-        runs.begin(job, 1, "worker-1")
-    runs.fail(job, 1, {"code": "x", "message": "again", "param": None})
+        runs.reserve_version(state.registry, old)
+    runs.fail(old, {"code": "x", "message": "again", "param": None})
+    runs.give_back(old, "I was stopped")
     assert (await client.get(f"/v1/training_jobs/{job}")).json()["status"] == "running"
+    runs.give_back(new, "worker-2 was stopped")
+    assert (await client.get(f"/v1/training_jobs/{job}")).json()["status"] == "queued"
 
 
 async def test_a_failed_job_says_why(
@@ -170,9 +188,8 @@ async def test_a_failed_job_says_why(
 ) -> None:
     job = (await submit(client, dataset))["id"]
     runs = JobRuns((await serve()).app.state.database)
-    runs.begin(job, 1, "worker-1")
     error = {"code": "too_few_rows", "message": "upload more", "param": "dataset"}
-    runs.fail(job, 1, error)
+    runs.fail(take(runs, job), error)
     body = (await client.get(f"/v1/training_jobs/{job}")).json()
     assert (body["status"], body["error"]) == ("failed", error)
     for verb, status in (("cancel", 409), ("resume", 200)):
@@ -183,10 +200,10 @@ async def test_a_failed_job_says_why(
 async def test_a_page_of_events(serve: Callable, client: httpx.AsyncClient, dataset: str) -> None:
     job = (await submit(client, dataset))["id"]
     runs = JobRuns((await serve()).app.state.database)
-    runs.begin(job, 1, "worker-1")
+    lease = take(runs, job)
     progress = {"epoch": 2, "epochs": 10, "fraction": 0.2, "eta_seconds": 1.5}
     reports = [Report("epoch", f"epoch {i}", data={"epoch": i, "loss": 1 / i}) for i in (1, 2)]
-    runs.report(job, 1, reports, progress)
+    runs.report(lease, reports, progress)
     path = f"/v1/training_jobs/{job}/events"
     body = (await client.get(path)).json()
     JobEventPage.model_validate(body)
@@ -232,11 +249,11 @@ async def test_a_live_stream_brings_every_event_once_and_ends_with_the_job(
         return [number for number, _, _ in found]
 
     async def work() -> None:
-        await asyncio.to_thread(runs.begin, job, 1, "worker-1")
+        lease = await asyncio.to_thread(take, runs, job)
         for i in range(40):
-            await asyncio.to_thread(runs.report, job, 1, [Report("epoch", f"{i}", data={"e": i})])
+            await asyncio.to_thread(runs.report, lease, [Report("epoch", f"{i}", data={"e": i})])
         error = {"code": "x", "message": "broke", "param": None}
-        await asyncio.to_thread(runs.fail, job, 1, error)
+        await asyncio.to_thread(runs.fail, lease, error)
 
     whole, part, _ = await asyncio.gather(stream(None), stream(20), work())
     assert whole == list(range(1, 44))
@@ -261,13 +278,77 @@ async def test_a_comparison_holds_only_while_production_stands(
     state = (await serve()).app.state
     runs, registry = JobRuns(state.database), state.registry
     (card,) = (await client.get("/v1/models/concrete")).json()["versions"]
+    _, folder = registry.find_artifact("concrete", "production")
     results = []
-    for rival in (None, 1, 1):
+    for number, rival in ((2, None), (3, 1), (4, 1)):
+        sha256 = card["artifact_sha256"]
+        shutil.copytree(folder, registry.artifact_folder("concrete", number, sha256))
         job = (await submit(client, dataset, model="concrete"))["id"]
-        runs.begin(job, 1, "worker-1")
-        runs.reserve_version(registry, job, 1)
+        lease = take(runs, job)
+        runs.reserve_version(registry, lease)
         verdict = Verdict(promote=True, reason="better", is_comparison=True, rival=rival)
-        results.append(runs.publish(registry, job, 1, card, verdict))
+        results.append(runs.publish(registry, lease, card, verdict))
     assert [(r["version"], r["promoted"]) for r in results] == [(2, False), (3, True), (4, False)]
     assert results[2]["promotion"] == "production moved to version 3 while this one was compared"
     assert registry.find_artifact("concrete", "production")[0] == 3
+
+
+async def test_an_idle_stream_asks_the_database_nothing(
+    serve: Callable, client: httpx.AsyncClient, dataset: str
+) -> None:
+    """Thirty listeners, heartbeats and all: one reader's queries, as many as for a single one."""
+    app = (await serve()).app
+    job = app.state.jobs.get((await submit(client, dataset))["id"])
+    counted: Counter[str] = Counter()
+
+    class Counting:
+        """The jobs, and how often they are asked."""
+
+        def __getattr__(self, name: str) -> Callable:
+            counted[name] += 1
+            return getattr(app.state.jobs, name)
+
+    async def listen(feed: Feed, n: int, beats: int) -> list[list[int]]:
+        async def one() -> list[int]:
+            told, silent = [], 0
+            async for event in feed.follow(job, 0, 0.1):
+                if event is not None:
+                    told.append(event.id)
+                    continue
+                silent += 1
+                if silent == beats:
+                    return told
+            return told
+
+        return await asyncio.gather(*(one() for _ in range(n)))
+
+    assert await listen(Feed(Counting()), 30, 12) == [[1]] * 30
+    assert counted["events"] == 30, "one look each, at the beginning"
+    assert counted["last_events"] < 12, "one for all every quarter of a second"
+    assert set(counted) == {"events", "last_events"}
+
+
+async def test_a_stream_outlives_the_database(
+    serve: Callable, client: httpx.AsyncClient, dataset: str
+) -> None:
+    state = (await serve()).app.state
+    runs = JobRuns(state.database)
+    job = state.jobs.get((await submit(client, dataset))["id"])
+    lease = take(runs, job.id)
+    is_away = True
+
+    class Away:
+        """The jobs, while the database does not answer."""
+
+        def __getattr__(self, name: str) -> Callable:
+            if is_away:
+                raise OperationalError("SELECT", {}, Exception("is away"))
+            return getattr(state.jobs, name)
+
+    seen = []
+    async for event in Feed(Away()).follow(job, 0, 0.1):
+        seen.append(event and event.id)
+        if event is None and is_away:
+            is_away = False
+            runs.fail(lease, {"code": "x", "message": "broke", "param": None})
+    assert [number for number in seen if number] == [1, 2, 3]
