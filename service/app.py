@@ -33,6 +33,7 @@ from service.routes import (
     metrics,
     models,
     open_inference,
+    page,
     training_jobs,
 )
 from service.settings import Settings
@@ -72,7 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.key_ring = KeyRing()
     app.state.is_ready = False
     for room in (
-        feedback, inference, open_inference, models, datasets, training_jobs, health, metrics,
+        feedback, inference, open_inference, models, datasets, training_jobs, health, metrics, page,
     ):  # fmt: skip
         app.include_router(room.router)
     errors.install(app)

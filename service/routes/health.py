@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
-from starlette.responses import RedirectResponse
 
 from service.errors import NotReadyError
 from service.openapi import problems
 from service.routes.wiring import JsonResponse, RegistryOf
 
 router = APIRouter(tags=["operations"])
-
-
-@router.get("/", include_in_schema=False)
-async def front_door() -> RedirectResponse:
-    """To the documentation."""
-    return RedirectResponse("/docs")
 
 
 @router.get("/health")
