@@ -169,7 +169,9 @@ class CalibrationTable:
         counts = sorted(self.by_samples)
         below = self.by_samples[max((c for c in counts if c <= n_samples), default=counts[0])]
         above = self.by_samples[min((c for c in counts if c >= n_samples), default=counts[-1])]
-        return replace(below, threshold=min(below.threshold, above.threshold))
+        if above.threshold >= below.threshold:
+            return below
+        return replace(below, threshold=above.threshold)
 
 
 def calibrate(

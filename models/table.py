@@ -15,7 +15,14 @@ from typing import Any, Literal
 import numpy as np
 
 from models.errors import EncodeError, Problem
-from models.features import Array, CategoryFeature, Feature, NumberFeature, describe_type
+from models.features import (
+    Array,
+    CategoryFeature,
+    Feature,
+    NumberBlock,
+    NumberFeature,
+    describe_type,
+)
 
 Task = Literal["regression", "classification"]
 
@@ -86,6 +93,10 @@ class Schema:
     def _known(self) -> frozenset[str]:
         return frozenset(feature.name for feature in self.features) | frozenset(self.ignored)
 
+    @cached_property
+    def _numbers(self) -> NumberBlock:
+        return NumberBlock(self.features)
+
     def encode(self, instances: Sequence[Any]) -> Encoded:
         """Inputs for N records, each an object by feature name or an array in order.
 
@@ -104,10 +115,14 @@ class Schema:
         in which NaN is a missing value."""
         n_rows = len(columns[0])
         inputs = np.empty((n_rows, self.in_features), dtype=np.float32)
-        flagged: dict[str, Array] = {}
         problems: list[Problem] = []
-        at = 0
-        for feature, values in zip(self.features, columns, strict=True):
+        flagged = self._numbers.encode(columns, inputs)
+        done = () if flagged is None else self._numbers.positions
+        flagged, at = flagged or {}, 0
+        for i, (feature, values) in enumerate(zip(self.features, columns, strict=True)):
+            if i in done:
+                at += feature.width
+                continue
             block, marks, faults = feature.encode(values)
             problems += [Problem(row, feature.name, message) for row, message in faults]
             if not problems:

@@ -157,3 +157,27 @@ def test_decode_gives_the_targets_unit_or_probabilities() -> None:
 
 def test_softmax_does_not_overflow() -> None:
     np.testing.assert_allclose(softmax(np.array([[1e4, 0.0], [-1e4, 0.0]])), [[1, 0], [0, 1]])
+
+
+def test_a_row_is_encoded_alike_whatever_stands_beside_it() -> None:
+    """Numbers that are all there are encoded at once, others column by column."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"age": float(age), "income": float(income), "city": "Bern", "member": False}
+        for age, income in zip(rng.normal(50, 30, 200), rng.normal(0, 3, 200), strict=True)
+    ]
+    plain = SCHEMA.encode(rows)
+    beside_a_gap = SCHEMA.encode([*rows, ROW | {"income": None}])
+    assert any(plain.flags)
+    np.testing.assert_array_equal(beside_a_gap.inputs[:-1], plain.inputs)
+    assert beside_a_gap.flags[:-1] == plain.flags
+    columns = [np.array([row[name] for row in rows]) for name in ("age", "income")]
+    others = [["Bern"] * 200, [False] * 200]
+    from_arrays = SCHEMA.encode_columns([*columns, *others])
+    np.testing.assert_array_equal(from_arrays.inputs, plain.inputs)
+    assert from_arrays.flags == plain.flags
+
+
+@pytest.mark.parametrize("age", [10**400, 1e200, math.nan, True, "50", np.float64(50)])
+def test_a_number_that_is_none_is_found_among_plain_ones(age: object) -> None:
+    assert problems_of(ROW, ROW | {"age": age})[0][:2] == (1, "age")
