@@ -38,6 +38,7 @@ from service.routes import (
 )
 from service.settings import Settings
 from service.standing import Standing
+from service.tracing import Tracing, make_provider
 from service.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -46,8 +47,15 @@ log = logging.getLogger(__name__)
 REFRESH_SECONDS = 0.5
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The service: inference, models, datasets, training jobs, health."""
+def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
+    """The service: inference, models, datasets, training jobs, health.
+
+    Raises:
+        TracingError: the settings ask for tracing, none is given, and OpenTelemetry is not
+            installed.
+    """
+    if tracing is None and settings.tracing:
+        tracing = Tracing(make_provider())
     app: FastAPI = FastAPIOffline(
         title="Dropcast",
         version=importlib.metadata.version("dropcast"),
@@ -66,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.feed = Feed(jobs)
     counted = Metrics(settings.metrics_folder, [Standing(database)])
     app.state.metrics = counted
+    app.state.tracing = tracing
     app.state.memory = Memory(database, settings, counted)
     app.state.feedback = FeedbackDesk(database, window=settings.feedback_window)
     app.state.inference = Inference(settings, registry, [counted, app.state.memory])
@@ -94,7 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
             ],
         )
     app.add_middleware(Envelope)
-    app.add_middleware(Watch, metrics=counted)
+    app.add_middleware(Watch, metrics=counted, tracing=tracing)
     return app
 
 
@@ -113,6 +122,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.inference.close()
     app.state.database.close()
     app.state.metrics.close()
+    if app.state.tracing is not None:
+        await asyncio.to_thread(app.state.tracing.close)
 
 
 async def _follow(app: FastAPI) -> None:

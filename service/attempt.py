@@ -198,6 +198,7 @@ class Attempt:
             "device": self.lease.device,
             "threads": self._settings.threads,
             "log_level": self._settings.log_level,
+            "log_format": self._settings.log_format,
         }
 
     def _follow(self, child: TrainerProcess) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def serve(
     """Serve the API, with a worker for training jobs."""
     from service.serving import run_service  # noqa: PLC0415
 
-    settings = _settings(host=host, port=port)
+    settings = _settings(is_service=True, host=host, port=port)
     raise typer.Exit(run_service(settings, with_worker=worker))
 
 
@@ -84,7 +84,7 @@ def worker(
     from service.processes import end_with_parent, exit_now  # noqa: PLC0415
     from service.worker import Worker  # noqa: PLC0415
 
-    settings = _settings()
+    settings = _settings(is_service=True)
     if with_parent:
         end_with_parent()
     Worker(settings).run()
@@ -230,12 +230,13 @@ def _probability(text: str) -> float | str:
         raise typer.BadParameter(message, param_hint="'--p'") from None
 
 
-def _settings(*, quiet: bool = False, **given: Any) -> Any:
+def _settings(*, quiet: bool = False, is_service: bool = False, **given: Any) -> Any:
     """What the environment and the options say; `quiet` commands log warnings only, unless
-    the environment names a level."""
+    the environment names a level, and only a service's log may be for machines."""
     from pydantic import ValidationError  # noqa: PLC0415
 
-    from service.settings import Settings, configure_logging  # noqa: PLC0415
+    from service.logs import configure_logging  # noqa: PLC0415
+    from service.settings import Settings  # noqa: PLC0415
 
     try:
         settings = Settings(**{key: value for key, value in given.items() if value is not None})
@@ -245,7 +246,11 @@ def _settings(*, quiet: bool = False, **given: Any) -> Any:
             typer.echo(f"{name}: {fault['msg']} (it is {fault['input']!r})", err=True)
         raise typer.Exit(2) from None
     is_chosen = "log_level" in settings.model_fields_set
-    configure_logging("warning" if quiet and not is_chosen else settings.log_level)
+    form = settings.log_format
+    configure_logging(
+        "warning" if quiet and not is_chosen else settings.log_level,
+        "text" if form == "auto" and not is_service else form,
+    )
     return settings
 
 

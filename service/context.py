@@ -13,7 +13,8 @@ from dataclasses import dataclass
 @dataclass(slots=True)
 class RequestContext:
     """`mode` is that of an inference route, `version` the one that answers, once it is known;
-    `row_ids` are the client's own names of its rows."""
+    `row_ids` are the client's own names of its rows; `computing` is when the answer was asked
+    for, begun and computed (`time.perf_counter()`)."""
 
     request_id: str = ""
     trace_id: str = ""
@@ -21,6 +22,7 @@ class RequestContext:
     version: str = ""
     mode: str = ""
     row_ids: Sequence[str] | None = None
+    computing: tuple[float, float, float] | None = None
 
 
 _current: ContextVar[RequestContext | None] = ContextVar("request", default=None)
@@ -31,6 +33,11 @@ def begin() -> RequestContext:
     context = RequestContext()
     _current.set(context)
     return context
+
+
+def end() -> None:
+    """The request of this task is over."""
+    _current.set(None)
 
 
 def current() -> RequestContext | None:

@@ -297,6 +297,9 @@ class Inference:
             return form(computed), seen
 
         formed, seen = await self._compute(work, n_rows, answer)
+        request = context.current()
+        if request is not None:
+            request.computing = (asked, asked + seen.waited, seen.ended)
         for observer in self._observers:
             observer.answered(seen)
         return formed

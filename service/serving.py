@@ -20,6 +20,7 @@ from service.jobs import Jobs
 from service.keys import Keys
 from service.processes import NAME_TAKEN, STOP_SECONDS, end, lock_name, start_child
 from service.settings import Settings
+from service.tracing import TracingError
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,9 @@ def run_service(settings: Settings, *, with_worker: bool) -> int:
         log.info("Dropcast on http://%s:%d, its documentation at /docs", address, port)
         threading.Thread(target=_tell_of_examples, args=(app.state.jobs, ending)).start()
         _Server(config, app).run(sockets=[listener])
+    except TracingError as error:
+        log.error("%s", error)
+        return 1
     finally:
         ending.set()
         if keeper is not None:

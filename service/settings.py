@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import make_url
-
-
-def configure_logging(level: str) -> None:
-    """One line for each entry, on standard error."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 class Settings(BaseSettings):
@@ -71,6 +64,20 @@ class Settings(BaseSettings):
     log_level: Annotated[
         str, Field(pattern=r"^(debug|info|warning|error)$", description="Least level logged")
     ] = "info"
+    log_format: Annotated[
+        str,
+        Field(
+            pattern=r"^(auto|json|text)$",
+            description="`json`, `text`, or `auto`: text at a terminal, else JSON",
+        ),
+    ] = "auto"
+    tracing: Annotated[
+        bool,
+        Field(
+            description="Send traces of requests by OpenTelemetry (`dropcast[tracing]`), as the "
+            "standard variables `OTEL_*` say"
+        ),
+    ] = False
 
     max_body_bytes: Annotated[
         int, Field(ge=1024, description="Largest request body, datasets aside")

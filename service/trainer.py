@@ -35,8 +35,8 @@ from models.search import Choice, choose_dropout
 from models.training import FitResult, fit
 from models.training_run import TrainingOptions
 from service.comparison import judge
+from service.logs import configure_logging
 from service.processes import end_with_parent
-from service.settings import configure_logging
 from service.training_progress import Clock, Stop, describe_epoch, describe_trial
 
 # Multiply-adds of one forward pass beyond which a second thread pays.
@@ -280,7 +280,7 @@ def main() -> None:
 
     end_with_parent(listen)
     job = lines.get()
-    configure_logging(job["log_level"])
+    configure_logging(job["log_level"], job["log_format"])
     trainer: Trainer | None = None
     while True:
         stage = lines.get()["stage"]
