@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from models import thinning
+from models.cancellation import stop_if_cancelled
 from models.mask_cache import Stream
 from models.masks import MaskStream, StratifiedStream
 from models.mlp import ACTIVATIONS
@@ -126,9 +127,11 @@ def draw_block(
 
 
 def row_blocks(n_rows: int, floats_per_row: int, budget_floats: int) -> Iterator[slice]:
-    """Consecutive slices of the rows, none of which needs more than the budget."""
+    """Consecutive slices of the rows, none of which needs more than the budget; between them
+    the computation can be cancelled."""
     step = max(1, budget_floats // max(1, floats_per_row))
     for begin in range(0, n_rows, step):
+        stop_if_cancelled()
         yield slice(begin, min(begin + step, n_rows))
 
 
@@ -160,6 +163,7 @@ def _draw_thinned_units(
     floats = blocks[0].stop * n_samples * widest
     free, used = prefix.activations.new_empty((2, floats)).unbind()
     for rows in blocks:
+        stop_if_cancelled()
         hidden = prefix.activations[rows].unsqueeze(1)  # (R, 1, H), then (R, S, H)
         for i in range(prefix.site, len(plan.weights)):
             if i == last and conditional is not None:

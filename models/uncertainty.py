@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
+from models.cancellation import stop_if_cancelled
 from models.errors import NonFiniteError
 from models.table import Target, softmax
 
@@ -202,6 +203,7 @@ def _quantiles(means: Array, stds: Array, levels: Sequence[float]) -> Array:
     spread = np.sqrt(((means - centre[:, None]) ** 2 + stds**2).sum(axis=1) / n_samples)
     x = np.clip(centre + z * spread, low, high)
     for _ in range(100):
+        stop_if_cancelled()
         u = (x[:, :, None] - means) * inverse
         below = torch.special.ndtr(torch.from_numpy(u)).numpy().sum(axis=2)
         excess = below / n_samples - target

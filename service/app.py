@@ -88,7 +88,12 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
     errors.install(app)
     openapi.install(app)
     # The last one is the outermost.
-    app.add_middleware(Gate, settings=settings, ring=lambda: app.state.key_ring)
+    app.add_middleware(
+        Gate,
+        settings=settings,
+        ring=lambda: app.state.key_ring,
+        is_full=lambda: app.state.inference.is_full,
+    )
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,

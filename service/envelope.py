@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from fastapi import Request
@@ -15,12 +15,26 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import context
+from service.caller import hold
 from service.encodings import inflate, is_plain
-from service.errors import NotJsonError, TooLargeError, internal_error
+from service.errors import NotJsonError, NotReadyError, TooLargeError, internal_error, respond
 
 log = logging.getLogger(__name__)
 
 _ACCEPTABLE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+_ON_ALL = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+# Nothing from elsewhere, and no frame of somebody else's page around ours.
+_ON_PAGES = (
+    (
+        b"content-security-policy",
+        b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+        b"img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+        b"frame-ancestors 'none'",
+    ),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
 
 
 class Envelope:
@@ -44,17 +58,32 @@ class Envelope:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id)]
+                headers = list(message.get("headers", ()))
+                message["headers"] = [*headers, (b"x-request-id", request_id), *_guards(headers)]
             await send(message)
 
         try:
             await self._app(scope, receive, send_named)
+        except asyncio.CancelledError:
+            # The grace time of an ending process is up.
+            if not started:
+                error = NotReadyError("the service stops before it could answer", 1)
+                await respond(Request(scope), error)(scope, receive, send_named)
+            raise
         except ClientDisconnect:
             log.debug("client of request %s went away", request_id.decode())
         except Exception:
             log.exception("request %s broke", request_id.decode())
             if not started:
                 await internal_error(Request(scope))(scope, receive, send_named)
+
+
+def _guards(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Headers that keep browsers from doing more with an answer than reading it, except those
+    that it brings itself."""
+    given = {name.lower(): value for name, value in headers}
+    is_page = given.get(b"content-type", b"").startswith(b"text/html")
+    return [guard for guard in (*_ON_ALL, *(_ON_PAGES if is_page else ())) if guard[0] not in given]
 
 
 def _request_id(scope: Scope) -> bytes:
@@ -83,16 +112,23 @@ async def body_chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]
 
 
 async def read_body(request: Request, most_bytes: int) -> bytes:
-    """The whole body, unpacked if it is compressed.
+    """The whole body, unpacked if it is compressed; in memory until the request ends.
 
     Raises:
         TooLargeError: it has more bytes than that, packed or unpacked.
         MalformedError, UnsupportedEncodingError: it cannot be unpacked.
+        OverloadedError: it has no room beside the bodies of other requests.
     """
-    body = b"".join([chunk async for chunk in body_chunks(request, most_bytes)])
+    chunks = []
+    async for chunk in body_chunks(request, most_bytes):
+        hold(len(chunk))
+        chunks.append(chunk)
+    body = b"".join(chunks)
     encoding = ",".join(request.headers.getlist("content-encoding"))
     if is_plain(encoding):
         return body
+    # What it may become; held before it is unpacked.
+    hold(most_bytes)
     return await asyncio.to_thread(inflate, body, encoding, most_bytes)
 
 
@@ -102,7 +138,7 @@ async def read_json(request: Request, most_bytes: int) -> Any:
 
     Raises:
         NotJsonError: it is something else, or empty.
-        TooLargeError, MalformedError, UnsupportedEncodingError: as `read_body`.
+        TooLargeError, MalformedError, UnsupportedEncodingError, OverloadedError: as `read_body`.
     """
     return parse_json(await read_body(request, most_bytes))
 

@@ -170,7 +170,7 @@ def problem(
         "title": kind.title,
         "status": kind.status,
         "detail": detail,
-        "instance": request.url.path[:1000],
+        "instance": request.scope["path"][:1000],
         "request_id": request.scope.get("state", {}).get("request_id", ""),
     }
     if errors:
@@ -260,7 +260,7 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
     phrase = http.HTTPStatus(error.status_code).phrase
     kind = _Kind(error.status_code, phrase.lower().replace(" ", "-"), phrase)
     detail = {
-        404: f"there is nothing at {request.url.path}",
-        405: f"{request.method} is not possible at {request.url.path}",
+        404: f"there is nothing at {request.scope['path']}",
+        405: f"{request.method} is not possible at {request.scope['path']}",
     }.get(error.status_code, str(error.detail))
     return problem(request, kind, detail, headers=error.headers)

@@ -7,40 +7,59 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as AsgiScope
 
-from service.access import NEVER_REFUSED, is_enough, need_of
-from service.errors import ForbiddenError, ServiceError, UnauthorizedError, respond
+from service.access import NEVER_REFUSED, PREDICT, Scope, is_enough, need_of
+from service.caller import Caller, Load, serving
+from service.errors import ForbiddenError, OverloadedError, ServiceError, UnauthorizedError, respond
 from service.keys import KeyRing, KnownKey
 from service.settings import Settings
+
+SMALL_BODY_BYTES = 16 * 2**10
 
 
 class Gate:
     """ASGI middleware: lets in, or answers 401, 403, 429 or 503."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, ring: Callable[[], KeyRing]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        ring: Callable[[], KeyRing],
+        is_full: Callable[[], bool],
+    ) -> None:
         self._app = app
+        self._is_full = is_full
         self._settings = settings
         self._ring = ring
+        self._load = Load(settings.max_requests, settings.max_held_bytes)
         self._take = _rate_limiter(settings.rate_limit)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        try:
-            self._admit(request)
-        except ServiceError as error:
-            await respond(request, error)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+        caller = Caller(receive, self._load, self._settings.receive_seconds)
+        with ExitStack() as stack:
+            try:
+                self._check(request)
+                if not scope["path"].startswith(NEVER_REFUSED):
+                    stack.enter_context(self._load.request())
+            except ServiceError as error:
+                await respond(request, error)(scope, receive, send)
+                return
+            stack.enter_context(serving(caller))
+            await self._app(scope, caller.receive_in_time, send)
 
-    def _admit(self, request: Request) -> None:
+    def _check(self, request: Request) -> None:
         path = request.scope["path"]
         need = need_of(request.method, path)
+        is_inference = need is PREDICT
         if self._settings.needs_keys:
             key = self._ring().find(shown_key(request)) if need else None
         else:
@@ -48,15 +67,11 @@ class Gate:
             key, need = None, None
         if not path.startswith(NEVER_REFUSED):
             self._take(_counted_as(request, key))
-        if need is None:
-            return
-        if key is None:
-            raise UnauthorizedError
-        request.state.key = key.id
-        if not is_enough(key.scopes, need):
-            wanted = " or ".join(sorted(need))
-            has = ", ".join(sorted(key.scopes))
-            raise ForbiddenError(f"this needs a key with the scope {wanted}; this key has {has}")
+        if need is not None:
+            _check_scope(request, key, need)
+        if is_inference and self._is_full() and _may_be_large(request):
+            # Small ones may yet be computed at once; to read a large one would take longer.
+            raise OverloadedError("too many requests wait for computation already", 1)
 
     def _check_browser(self, request: Request) -> None:
         """Without keys, a page that somebody here looks at could ask in their name."""
@@ -94,6 +109,20 @@ def _is_own_name(host: str) -> bool:
     except ValueError:
         return "." not in name or name.endswith(".localhost")
     return True
+
+
+def _check_scope(request: Request, key: KnownKey | None, need: frozenset[Scope]) -> None:
+    if key is None:
+        raise UnauthorizedError
+    request.state.key = key.id
+    if not is_enough(key.scopes, need):
+        wanted, has = " or ".join(sorted(need)), ", ".join(sorted(key.scopes))
+        raise ForbiddenError(f"this needs a key with the scope {wanted}; this key has {has}")
+
+
+def _may_be_large(request: Request) -> bool:
+    declared = request.headers.get("content-length", "")
+    return not declared.isdigit() or int(declared) > SMALL_BODY_BYTES
 
 
 def _rate_limiter(limit: str | None) -> Callable[[str], None]:

@@ -6,7 +6,6 @@ long, and too much work is refused.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from models.estimators import (
 )
 from models.sampling import Plan
 from service import answers, context, picture
+from service.caller import compute
 from service.computation import (
     Instances,
     Predicted,
@@ -117,6 +117,11 @@ class Inference:
     def threads(self) -> int:
         """Of one computation."""
         return torch.get_num_threads()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what does not fit on the event loop would be refused."""
+        return self._waiting >= self._settings.max_waiting
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -308,12 +313,12 @@ class Inference:
         """Small work at once, larger work in a thread, and none if too much waits already."""
         if work <= INLINE_WORK and n_rows <= INLINE_ROWS:
             return function()
-        if self._waiting >= self._settings.max_waiting:
+        if self.is_full:
             message = f"{self._waiting} requests wait for computation already"
             raise OverloadedError(message, retry_after_seconds=1)
         self._change_queue(1)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+            return await compute(self._threads, function, self._settings.request_seconds)
         finally:
             self._change_queue(-1)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import resource
 import signal
 import socket
 import subprocess
 import threading
+import time
 from types import FrameType
 
 import uvicorn
@@ -14,6 +16,7 @@ from fastapi import FastAPI
 
 from service import examples
 from service.app import create_app
+from service.connections import MOST_HEAD_BYTES, limited
 from service.database import Database
 from service.job_rows import FINISHED
 from service.jobs import Jobs
@@ -48,6 +51,7 @@ def run_service(settings: Settings, *, with_worker: bool) -> int:
     # before it: nobody, so that the worker can be ended orderly, too.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    _allow_open_files(settings.max_connections)
     ending = threading.Event()
     keeper = _WorkerKeeper(settings) if with_worker else None
     try:
@@ -59,12 +63,15 @@ def run_service(settings: Settings, *, with_worker: bool) -> int:
             app,
             log_config=None,
             access_log=False,
+            http=limited(settings.max_connections, settings.receive_seconds),
+            ws="none",
+            h11_max_incomplete_event_size=MOST_HEAD_BYTES,
             timeout_graceful_shutdown=int(settings.shutdown_seconds),
         )
         address, port = listener.getsockname()[:2]
         log.info("Dropcast on http://%s:%d, its documentation at /docs", address, port)
         threading.Thread(target=_tell_of_examples, args=(app.state.jobs, ending)).start()
-        _Server(config, app).run(sockets=[listener])
+        _Server(config, app, settings.drain_seconds).run(sockets=[listener])
     except TracingError as error:
         log.error("%s", error)
         return 1
@@ -73,6 +80,14 @@ def run_service(settings: Settings, *, with_worker: bool) -> int:
         if keeper is not None:
             keeper.close()
     return 0
+
+
+def _allow_open_files(n_connections: int) -> None:
+    """So many, and as many again for all else, if this process may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(soft, 2 * n_connections)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _has_keys(settings: Settings) -> bool:
@@ -104,16 +119,28 @@ def _tell_of_examples(jobs: Jobs, ending: threading.Event) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says not ready, and ends live streams, before it waits for requests under way."""
+    """Drains at SIGTERM: says not ready and ends live streams, goes on answering until load
+    balancers have noticed, then waits for requests under way. A second signal skips the first
+    wait, and so does Ctrl-C."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
         super().__init__(config)
         self._app = app
+        self._drain_seconds = drain_seconds
+        self._drained_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._app.state.is_ready = False
         self._app.state.feed.stop()
-        super().handle_exit(sig, frame)
+        if sig == signal.SIGTERM and self._drained_at is None:
+            self._drained_at = time.monotonic() + self._drain_seconds
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._drained_at is not None and time.monotonic() >= self._drained_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
 
 
 class _WorkerKeeper:

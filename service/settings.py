@@ -99,6 +99,33 @@ class Settings(BaseSettings):
     max_waiting: Annotated[
         int, Field(ge=1, description="Requests that may wait for computation; more get 503")
     ] = 64
+    max_requests: Annotated[
+        int,
+        Field(ge=1, description="Requests under way in one process, streams too; more get 503"),
+    ] = 512
+    max_connections: Annotated[
+        int, Field(ge=1, description="Connections to one process, idle ones too; more get 503")
+    ] = 1000
+    max_held_bytes: Annotated[
+        int,
+        Field(
+            ge=1024,
+            description="Bytes of JSON and tensor bodies in memory at a time, of all requests; "
+            "more get 503",
+        ),
+    ] = 64 * 2**20
+    request_seconds: Annotated[
+        float,
+        Field(gt=0, description="Longest wait and computation of one inference; then 503"),
+    ] = 120.0
+    receive_seconds: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Time for a request's head, and for its body beyond a second for each "
+            "1,000 bytes; then 408",
+        ),
+    ] = 20.0
     max_queued_jobs: Annotated[
         int, Field(ge=1, description="Training jobs that may wait; more get 503")
     ] = 100
@@ -176,6 +203,14 @@ class Settings(BaseSettings):
             "live figures are of",
         ),
     ] = 1000
+    drain_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Time after SIGTERM in which `/health/ready` says 503 and everything is "
+            "still answered, so that load balancers turn away first",
+        ),
+    ] = 1.0
 
     @field_validator("rate_limit")
     @classmethod

@@ -37,6 +37,7 @@ class Service:
             "DROPCAST_HOME": str(home),
             "DROPCAST_PORT": str(self.port),
             "DROPCAST_EXAMPLES": "false",
+            "DROPCAST_DRAIN_SECONDS": "0",
             **{f"DROPCAST_{name.upper()}": str(value) for name, value in settings.items()},
         }
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30.0)

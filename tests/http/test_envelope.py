@@ -31,6 +31,20 @@ async def test_an_id_that_could_not_stand_in_a_log_is_replaced(
     assert response.headers["x-request-id"] not in ("", bad)
 
 
+async def test_pages_load_nothing_from_elsewhere_and_stand_in_no_frame(
+    client: httpx.AsyncClient,
+) -> None:
+    page = (await client.get("/docs")).headers
+    assert page["content-security-policy"].startswith("default-src 'self'; ")
+    assert "frame-ancestors 'none'" in page["content-security-policy"]
+    assert page["x-frame-options"] == "DENY"
+    data = (await client.get("/v1/models")).headers
+    assert "content-security-policy" not in data
+    for headers in (page, data):
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+
+
 async def test_what_breaks_inside_stays_inside(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
