@@ -18,6 +18,7 @@ from benchmarks import (
     search,
     shift,
     uci,
+    upload,
 )
 
 BENCHMARKS = {
@@ -29,6 +30,7 @@ BENCHMARKS = {
     "shift": shift.run,
     "search": search.run,
     "uci": uci.run,
+    "upload": upload.run,
     "mnist": mnist.run,
 }
 
@@ -54,6 +56,9 @@ def main() -> None:
         help="folder for finished pieces: a benchmark that was cut off goes on from there",
     )
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
+    parser.add_argument(
+        "--gigabytes", type=float, default=1.0, help="of the file that upload sends"
+    )
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(BENCHMARKS)
     if unknown:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,9 +10,10 @@ import time
 from pathlib import Path
 from statistics import median
 
-import httpx
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.local_service import LocalService
 
 REPEATS = 5
 
@@ -25,7 +22,7 @@ def run(_: argparse.Namespace) -> None:
     """Prints start-up times and resident memory of a service with its two example models."""
     table = Table("what", "figure", title="Operations")
     with tempfile.TemporaryDirectory() as folder:
-        service = _Service(Path(folder))
+        service = LocalService(Path(folder), examples="true")
         first = service.start()
         table.add_row("first start: ready", f"{first:.1f} s")
         table.add_row("first start: both example models answer", f"{service.until_trained():.1f} s")
@@ -45,7 +42,7 @@ def run(_: argparse.Namespace) -> None:
     Console(width=100).print(table)
 
 
-def _restart(service: _Service) -> float:
+def _restart(service: LocalService) -> float:
     seconds = service.start()
     service.stop()
     return seconds
@@ -55,60 +52,3 @@ def _seconds(arguments: list[str]) -> float:
     started = time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True)
     return time.perf_counter() - started
-
-
-class _Service:
-    def __init__(self, home: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
-        self._environment = {
-            **os.environ,
-            "DROPCAST_HOME": str(home),
-            "DROPCAST_PORT": str(self._port),
-            "DROPCAST_LOG_LEVEL": "warning",
-        }
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{self._port}")
-        self._process: subprocess.Popen[bytes] | None = None
-        self._started = 0.0
-
-    def start(self) -> float:
-        """Seconds until /health/ready says so."""
-        self._started = time.perf_counter()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "service.cli", "serve"], env=self._environment
-        )
-        return self._until("/health/ready")
-
-    def until_trained(self) -> float:
-        return max(self._until(f"/v1/models/{name}") for name in ("concrete", "penguins"))
-
-    def stop(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait()
-
-    def memory(self) -> dict[str, float]:
-        """Megabytes of the API and of its worker."""
-        assert self._process is not None
-        found = {"API": _resident(self._process.pid)}
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                status = (folder / "status").read_text()
-                command = (folder / "cmdline").read_bytes()
-                if f"PPid:\t{self._process.pid}\n" in status and b"worker" in command:
-                    found["worker"] = _resident(int(folder.name))
-        return found
-
-    def _until(self, path: str) -> float:
-        while time.perf_counter() - self._started < 180:
-            with contextlib.suppress(httpx.TransportError):
-                if self._client.get(path).status_code == 200:
-                    return time.perf_counter() - self._started
-            time.sleep(0.02)
-        raise TimeoutError(path)
-
-
-def _resident(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

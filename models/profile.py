@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,47 +17,6 @@ Kind = Literal["number", "category", "boolean", "unusable"]
 IDENTIFIER_NAME = re.compile(
     r"(^|[_\W])(id|uuid|guid|index|rownum|row_?id)$|^unnamed", re.IGNORECASE
 )
-
-
-@dataclass(frozen=True)
-class ColumnProfile:
-    """What a column holds. `note` says why it would not be used as a feature."""
-
-    name: str
-    type: Kind
-    missing: int
-    distinct: int
-    minimum: float | None = None
-    maximum: float | None = None
-    examples: tuple[str, ...] = ()
-    note: str | None = None
-
-
-def profile(table: pa.Table) -> list[ColumnProfile]:
-    """One profile for each column, in the file's order."""
-    return [
-        _profile_column(name, column)
-        for name, column in zip(table.column_names, table.itercolumns(), strict=True)
-    ]
-
-
-def _profile_column(name: str, column: pa.ChunkedArray) -> ColumnProfile:
-    kind = column_kind(column)
-    if kind == "unusable":
-        return ColumnProfile(name, kind, column.null_count, 0, note=unusable_note(column))
-    values = normalised(column, is_boolean=kind == "boolean")
-    counts = count_values(values)
-    minimum = maximum = None
-    if kind == "number":
-        present = counts.values.to_numpy()
-        finite = present[np.isfinite(present)]
-        if len(finite):
-            minimum, maximum = float(finite.min()), float(finite.max())
-    examples = tuple(str(value)[:80] for value in counts.values[:5].to_pylist())
-    note = reason_to_ignore(name, column, counts)
-    return ColumnProfile(
-        name, kind, values.null_count, len(counts.values), minimum, maximum, examples, note
-    )
 
 
 def column_kind(column: pa.ChunkedArray) -> Kind:
@@ -106,13 +65,13 @@ def is_bytes(kind: pa.DataType) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def unusable_note(column: pa.ChunkedArray) -> str:
+def unusable_note(kind: pa.DataType) -> str:
     """Why no feature and no target can be made of it."""
-    if pa.types.is_temporal(column.type):
+    if pa.types.is_temporal(kind):
         return "dates and times are not used: derive numbers from them, such as days since a start"
-    if is_bytes(column.type):
+    if is_bytes(kind):
         return "holds bytes that are not UTF-8 text"
-    return f"holds nested or unknown values ({str(column.type)[:80]})"
+    return f"holds nested or unknown values ({str(kind)[:80]})"
 
 
 def normalised(column: pa.ChunkedArray, *, is_boolean: bool = False) -> pa.ChunkedArray:
@@ -126,52 +85,92 @@ def normalised(column: pa.ChunkedArray, *, is_boolean: bool = False) -> pa.Chunk
 
 @dataclass(frozen=True)
 class Counts:
-    """The different values that are not missing, most frequent first, and how often each is."""
+    """The different values that are not missing, most frequent first: how often each is, and
+    the row, from 0, in which it stands first.
+
+    Of a long column `values` may be only some of them (`models.tally`); `distinct` is then an
+    estimate.
+    """
 
     values: pa.Array
     counts: np.ndarray
+    first_rows: np.ndarray
+    present: int
+    distinct: int
 
     @property
-    def present(self) -> int:
-        """How many values are not missing."""
-        return int(self.counts.sum())
+    def is_exact(self) -> bool:
+        return self.distinct == len(self.values)
+
+    @property
+    def are_unique(self) -> bool:
+        """Whether no two are alike, as far as can be told."""
+        slack = 0.0 if self.is_exact else 0.05
+        return abs(self.distinct - self.present) <= slack * self.present
+
+
+def tabulate(values: pa.ChunkedArray, first_row: int = 0) -> Counts:
+    """The different values that are not missing, in the order of their first places; the first
+    of these rows is `first_row`."""
+    rows = first_row + np.flatnonzero(values.is_valid().to_numpy())
+    return merge(values.drop_null().combine_chunks(), np.ones(len(rows), np.int64), rows)
+
+
+def merge(values: pa.Array, counts: np.ndarray, rows: np.ndarray) -> Counts:
+    """Each value once, with the sum of its counts and the first of its rows, which ascend."""
+    encoded = values.dictionary_encode()
+    places = encoded.indices.to_numpy()
+    n = len(encoded.dictionary)
+    first_rows = np.empty(n, np.int64)
+    # Of those with the same place the last one stays, which is the first.
+    first_rows[places[::-1]] = rows[::-1]
+    sums = np.zeros(n, np.int64)
+    np.add.at(sums, places, counts)
+    return Counts(encoded.dictionary, sums, first_rows, int(sums.sum()), n)
 
 
 def count_values(values: pa.ChunkedArray) -> Counts:
     """Its different values and their numbers."""
-    table = pa.Table.from_struct_array(pc.value_counts(values.drop_null().combine_chunks()))
-    table = table.sort_by([("counts", "descending"), ("values", "ascending")]).combine_chunks()
-    return Counts(
-        table.column("values").combine_chunks(),
-        table.column("counts").to_numpy(zero_copy_only=False),
+    return by_frequency(tabulate(values))
+
+
+def by_frequency(found: Counts, most: int | None = None) -> Counts:
+    """The same, most frequent first; with `most` only so many of the values."""
+    table = pa.table({"values": found.values, "counts": found.counts})
+    order = pc.sort_indices(table, [("counts", "descending"), ("values", "ascending")])[:most]
+    places = order.to_numpy()
+    return replace(
+        found,
+        values=found.values.take(order),
+        counts=found.counts[places],
+        first_rows=found.first_rows[places],
     )
 
 
-def reason_to_ignore(name: str, column: pa.ChunkedArray, counts: Counts) -> str | None:
+def reason_to_ignore(name: str, kind: pa.DataType, n_rows: int, counts: Counts) -> str | None:
     """Why a usable column is no feature all the same, if it is not."""
-    distinct, present = len(counts.values), counts.present
+    distinct, present = counts.distinct, counts.present
     if present == 0:
         return "all values are missing"
-    if distinct == 1 and present == len(column):
+    if distinct == 1 and present == n_rows:
         return "is constant"
-    is_unique = distinct == present and present >= 20
-    if is_unique and pa.types.is_integer(column.type):
+    if counts.are_unique and present >= 20 and pa.types.is_integer(kind):
         steps = np.diff(np.sort(counts.values.to_numpy()))
         if IDENTIFIER_NAME.search(name) or bool((steps == 1).all()):
             return "looks like an identifier: whole numbers, no two alike"
-    if is_text(column.type) and present >= 20 and distinct > max(20, 0.5 * present):
-        return _describe_texts(column, counts.values)
+    if is_text(kind) and present >= 20 and distinct > max(20, 0.5 * present):
+        return _describe_texts(counts)
     return None
 
 
-def _describe_texts(column: pa.ChunkedArray, values: pa.Array) -> str:
-    texts = values.to_pylist()
+def _describe_texts(counts: Counts) -> str:
+    texts = counts.values.to_pylist()
     odd = [text for text in texts if not _is_number(text)]
     if not odd:
         return "holds numbers as texts: write them without quotes"
     if len(odd) < 0.2 * len(texts):
-        row = pc.index(column.cast(pa.string()), odd[0]).as_py()
-        return f"would be numbers, but row {row + 1} holds {odd[0][:40]!r}"
+        row = counts.first_rows[texts.index(odd[0])] + 1
+        return f"would be numbers, but row {row} holds {odd[0][:40]!r}"
     if all(_is_number(text.replace(",", ".")) for text in texts):
         return "would be numbers with a point for the comma: write 1.5, not 1,5"
     return "looks like an identifier or free text: most values stand only once"

@@ -57,10 +57,10 @@ def infer_schema(table: pa.Table, target: str, task: Task, training_rows: np.nda
             continue
         kind = column_kind(column)
         if kind == "unusable":
-            ignored[name] = unusable_note(column)
+            ignored[name] = unusable_note(column.type)
             continue
         values = normalised(column, is_boolean=kind == "boolean")
-        reason = reason_to_ignore(name, column, count_values(values))
+        reason = reason_to_ignore(name, column.type, len(column), count_values(values))
         if reason is None and values.take(training_rows).null_count == len(training_rows):
             reason = "all values in the training rows are missing"
         if reason is not None:
@@ -143,7 +143,7 @@ def _target(table: pa.Table, target: str, task: Task, training_rows: np.ndarray)
 
 def _labels(column: pa.ChunkedArray, target: str) -> tuple[str, ...]:
     if column_kind(column) == "unusable":
-        raise DataError("target_unusable", f"{target!r} {unusable_note(column)}", "target")
+        raise DataError("target_unusable", f"{target!r} {unusable_note(column.type)}", "target")
     is_boolean = column_kind(column) == "boolean"
     values = count_values(normalised(column, is_boolean=is_boolean)).values.to_pylist()
     if len(values) < 2:
@@ -167,7 +167,7 @@ def labelled_rows(table: pa.Table, target: str) -> pa.Table:
     """
     column = _target_column(table, target)
     if column_kind(column) == "unusable":
-        raise DataError("target_unusable", f"{target!r} {unusable_note(column)}", "target")
+        raise DataError("target_unusable", f"{target!r} {unusable_note(column.type)}", "target")
     present = table.filter(pc.is_valid(normalised(column)))
     if present.num_rows == 0:
         raise DataError("target_missing", f"every value of {target!r} is missing", "target")
@@ -235,7 +235,7 @@ def _values(column: pa.ChunkedArray, feature: Feature) -> pa.ChunkedArray:
     try:
         return normalised(column, is_boolean=_is_boolean(feature))
     except pa.ArrowException as error:
-        message = f"column {feature.name!r} {unusable_note(column)}"
+        message = f"column {feature.name!r} {unusable_note(column.type)}"
         raise DataError("unusable_column", message, feature.name) from error
 
 

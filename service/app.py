@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service import errors, openapi
 from service.database import Database
-from service.datasets import Datasets
+from service.datasets import Datasets, limits_of
 from service.envelope import Envelope
 from service.feed import Feed
 from service.feedback import FeedbackDesk
@@ -64,12 +64,12 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     database = Database(settings.database)
-    registry = Registry(database, settings.home)
+    registry = Registry(database, settings.home, settings.storage)
     jobs = Jobs(database, most_queued=settings.max_queued_jobs)
     app.state.settings = settings
     app.state.database = database
     app.state.registry = registry
-    app.state.datasets = Datasets(database, settings.home)
+    app.state.datasets = Datasets(database, settings.home, settings.storage, limits_of(settings))
     app.state.jobs = jobs
     app.state.feed = Feed(jobs)
     counted = Metrics(settings.metrics_folder, [Standing(database)])

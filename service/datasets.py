@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import uuid
+import time
 from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, Protocol, cast
 
 import sqlalchemy as sa
 from anyio import to_thread
@@ -15,11 +16,21 @@ from sqlalchemy.orm import Session
 
 from models.features import CategoryFeature
 from models.ingest import Format, read_table
-from models.profile import profile
+from models.limits import Limits
+from models.pieces import profile_file
 from models.schema_inference import records
 from models.table import Schema
+from models.tally import ColumnProfile
 from service.database import Database, Dataset, Job, now, take_turn
-from service.errors import ConflictError, InvalidError, NotFoundError
+from service.errors import (
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    StorageError,
+    TooSlowError,
+)
+from service.settings import Settings
+from service.storage import open_storage
 from service.wording import listed, near
 
 MEDIA_TYPES: dict[str, Format] = {
@@ -52,54 +63,99 @@ def format_of(media_type: str, file_name: str, first_bytes: bytes) -> Format:
     return "ndjson" if first_bytes.lstrip().startswith(b"{") else "csv"
 
 
+CHUNK_BYTES = 2**20
+
+
+class Upload(Protocol):
+    """A file on its way: its bytes, and what is known of it once they have come."""
+
+    file_name: str
+    media_type: str
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
+@dataclass(frozen=True)
+class DatasetLimits:
+    """What an upload may have; `seconds` to come, and again to be checked."""
+
+    rows: int = 100_000_000
+    columns: int = 10_000
+    cell_bytes: int = 2**20
+    seconds: float = 900.0
+
+
+def limits_of(settings: Settings) -> DatasetLimits:
+    """The limits that the settings set."""
+    return DatasetLimits(
+        rows=settings.max_dataset_rows,
+        columns=settings.max_dataset_columns,
+        cell_bytes=settings.max_cell_bytes,
+        seconds=settings.max_dataset_seconds,
+    )
+
+
 class Datasets:
     """The same bytes in the same format are one dataset, however often they come."""
 
-    def __init__(self, database: Database, home: Path) -> None:
+    def __init__(
+        self,
+        database: Database,
+        home: Path,
+        storage_url: str | None = None,
+        limits: DatasetLimits | None = None,
+    ) -> None:
         self._database = database
-        self._folder = home / "datasets"
+        self._storage = open_storage(home, storage_url)
+        self._limits = limits or DatasetLimits()
 
     def path(self, sha256: str) -> Path:
-        """Where the file with that checksum lies."""
-        return self._folder / sha256
+        """Where the file with that checksum can be read on this machine."""
+        return self._storage.path(_name(sha256))
 
-    async def receive(
-        self, chunks: AsyncIterator[bytes], name: str, media_type: str, file_name: str
-    ) -> tuple[Dataset, bool]:
-        """Stores an upload; also says whether it is new.
+    async def receive(self, upload: Upload, name: str | None) -> tuple[Dataset, bool]:
+        """Stores an upload, under its own name if none is given; also says whether it is new.
 
         Raises:
             DataError: the file is not readable as its format.
             InvalidError: it is empty.
+            TooSlowError: it has not come in time.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self._folder / f".{uuid.uuid4().hex}.partial"
+        partial = await to_thread.run_sync(self._storage.scratch)
         digest = hashlib.sha256()
         first_bytes = b""
+        started = time.monotonic()
         try:
             with partial.open("wb") as file:
-                async for chunk in chunks:
+                async for chunk in upload:
+                    if time.monotonic() - started > self._limits.seconds:
+                        most = f"{self._limits.seconds:g} s"
+                        raise TooSlowError(f"the upload takes longer than the {most} allowed")
                     first_bytes = first_bytes or chunk[:64]
-                    digest.update(chunk)
-                    file.write(chunk)
+                    await to_thread.run_sync(_take, chunk, file, digest)
                 file.flush()
                 await to_thread.run_sync(os.fsync, file.fileno())
             if not first_bytes:
                 raise InvalidError("the body is empty, and a file is due")
-            kind = format_of(media_type, file_name, first_bytes)
+            kind = format_of(upload.media_type, upload.file_name, first_bytes)
+            name = name or _printable(upload.file_name) or "dataset"
             return await to_thread.run_sync(self._keep, partial, digest.hexdigest(), kind, name)
         finally:
             partial.unlink(missing_ok=True)
 
     def add_file(self, path: Path, name: str) -> Dataset:
         """Stores a copy of a file of this machine."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        content = path.read_bytes()
-        partial = self._folder / f".{uuid.uuid4().hex}.partial"
+        partial = self._storage.scratch()
+        digest = hashlib.sha256()
         try:
-            partial.write_bytes(content)
-            kind = format_of("", path.name, content[:64])
-            return self._keep(partial, hashlib.sha256(content).hexdigest(), kind, name)[0]
+            with path.open("rb") as source, partial.open("wb") as file:
+                first_bytes = source.peek(64)[:64]
+                while chunk := source.read(CHUNK_BYTES):
+                    _take(chunk, file, digest)
+                file.flush()
+                os.fsync(file.fileno())
+            kind = format_of("", path.name, first_bytes)
+            return self._keep(partial, digest.hexdigest(), kind, name)[0]
         finally:
             partial.unlink(missing_ok=True)
 
@@ -145,7 +201,7 @@ class Datasets:
             take_turn(session, "datasets")
             others = sa.select(sa.func.count()).where(Dataset.sha256 == dataset.sha256)
             if session.scalar(others) == 0:
-                self.path(dataset.sha256).unlink(missing_ok=True)
+                self._storage.remove(_name(dataset.sha256))
 
     def _get(self, session: Session, dataset_id: str) -> Dataset:
         found = session.scalar(sa.select(Dataset).where(Dataset.id == dataset_id))
@@ -159,40 +215,50 @@ class Datasets:
             found = session.scalar(same)
         if found is not None:
             return found, False
-        table = read_table(partial, kind)
-        columns: list[Any] = [
-            {
-                "name": column.name,
-                "type": column.type,
-                "missing": column.missing,
-                "distinct": column.distinct,
-                "minimum": column.minimum,
-                "maximum": column.maximum,
-                "examples": list(column.examples),
-                "note": column.note,
-            }
-            for column in profile(table)
-        ]
+        limits = Limits(**asdict(self._limits))
+        n_rows, profiles = profile_file(partial, kind, limits)
         size = partial.stat().st_size
+        # Before the turn: to a store far away it takes its time.
+        self._storage.put(partial, _name(sha256))
         with self._database.write() as session:
             take_turn(session, "datasets")
             # Another upload of the same bytes may have been faster.
             found = session.scalar(same)
             if found is not None:
                 return found, False
-            partial.replace(self.path(sha256))
+            if not self._storage.has(_name(sha256)):
+                # Deleted, or taken for something that nobody needs, between these two steps.
+                raise StorageError("the upload got lost on its way: send it again", 1)
             dataset = Dataset(
                 id=_dataset_id(sha256, kind),
                 name=name,
                 format=kind,
                 sha256=sha256,
                 bytes=size,
-                rows=table.num_rows,
-                columns=columns,
+                rows=n_rows,
+                columns=[_column(profile) for profile in profiles],
                 created_at=now(),
             )
             session.add(dataset)
         return dataset, True
+
+
+def _name(sha256: str) -> str:
+    """Of a file in the store."""
+    return f"datasets/{sha256}"
+
+
+def _take(chunk: bytes, file: IO[bytes], digest: hashlib._Hash) -> None:
+    digest.update(chunk)
+    file.write(chunk)
+
+
+def _printable(name: str) -> str:
+    return "".join(c for c in name if c.isprintable())[:200]
+
+
+def _column(profile: ColumnProfile) -> dict[str, Any]:
+    return asdict(profile) | {"examples": list(profile.examples)}
 
 
 def _dataset_id(sha256: str, kind: Format) -> str:

@@ -119,6 +119,10 @@ class OverloadedError(UnavailableError):
     """A queue is full."""
 
 
+class StorageError(UnavailableError):
+    """What keeps datasets and artifacts is full, cannot be written, or does not answer."""
+
+
 class NotReadyError(UnavailableError):
     """The service is starting or draining."""
 
@@ -145,6 +149,7 @@ KINDS: Mapping[type[Exception], _Kind] = {
     TooManyRequestsError: _Kind(429, "too-many-requests", "Too many requests"),
     TimeLimitError: _Kind(503, "time-limit", "The answer took too long"),
     OverloadedError: _Kind(503, "overloaded", "Too much to do at the moment"),
+    StorageError: _Kind(503, "storage", "The store cannot be used"),
     NotReadyError: _Kind(503, "not-ready", "Not ready to serve"),
     EncodeError: _Kind(422, "invalid-instance", "An instance does not fit the model"),
     NonFiniteError: _Kind(422, "not-finite", "The answer would not be finite"),

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from service.database import Alias, Database, Job, Model, Version, now, take_turn
 from service.errors import ConflictError, NotFoundError
+from service.storage import open_storage
 from service.wording import near
 
 PRODUCTION = "production"
@@ -33,14 +34,13 @@ class Entry:
 class Registry:
     """Versions are immutable and their numbers never reused; an alias moves in one transaction."""
 
-    def __init__(self, database: Database, home: Path) -> None:
+    def __init__(self, database: Database, home: Path, storage_url: str | None = None) -> None:
         self._database = database
-        self._folder = home / "models"
+        self._storage = open_storage(home, storage_url)
 
     def artifact_folder(self, model: str, version: int, sha256: str) -> Path:
-        """Where that artifact lies. Its checksum in the name keeps two runs that believe to
-        publish the same version out of each other's way."""
-        return self._folder / model / f"{version}-{sha256[:16]}"
+        """Where that artifact can be read on this machine; it may have to come here first."""
+        return self._storage.path(artifact_name(model, version, sha256))
 
     def find_artifact(self, model: str, alias: str) -> tuple[int, Path] | None:
         """The version that an alias stands for and its folder, if it stands for one."""
@@ -159,9 +159,9 @@ class Registry:
                     f"{model} {version} is what {', '.join(sorted(aliases))} points to: move the "
                     "alias first"
                 )
-            folder = self.artifact_folder(model, found.version, found.artifact_sha256)
             session.delete(found)
-        shutil.rmtree(folder, ignore_errors=True)
+        # Who answers with it holds it in memory.
+        self._storage.remove(artifact_name(model, found.version, found.artifact_sha256))
 
     def reserve_version(self, session: Session, model: str) -> int:
         """A number for a new version, given away once."""
@@ -182,10 +182,10 @@ class Registry:
 
     def place_artifact(self, staged: Path, model: str, version: int, sha256: str) -> None:
         """Moves a whole artifact to its place; done already, it is left as it is."""
-        folder = self.artifact_folder(model, version, sha256)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        if not folder.exists():
-            staged.rename(folder)
+        name = artifact_name(model, version, sha256)
+        # Gone from where it was staged, it was placed by a run that was interrupted then.
+        if staged.exists():
+            self._storage.put(staged, name)
 
     def add_version(
         self, session: Session, model: str, version: int, card: Mapping[str, Any], *, promote: bool
@@ -237,6 +237,12 @@ class Registry:
 def _brief(card: Mapping[str, Any]) -> dict[str, Any]:
     """The card as lists have it: without what is only for one version to be looked at."""
     return {name: value for name, value in card.items() if name != "report"}
+
+
+def artifact_name(model: str, version: int, sha256: str) -> str:
+    """Of a version in the store. Its checksum in the name keeps two runs that believe to publish
+    the same version out of each other's way."""
+    return f"models/{model}/{version}-{sha256[:16]}"
 
 
 def _take_turn(session: Session, model: str) -> None:

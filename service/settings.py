@@ -23,6 +23,13 @@ class Settings(BaseSettings):
         str | None,
         Field(description="`postgresql://…` for several machines; without it SQLite in `HOME`"),
     ] = None
+    storage: Annotated[
+        str | None,
+        Field(
+            description="`s3://bucket/prefix`: where datasets and model versions lie; without "
+            "it in `HOME`"
+        ),
+    ] = None
     host: Annotated[str, Field(description="Address to listen on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on")] = 8000
     keys: Annotated[
@@ -83,6 +90,18 @@ class Settings(BaseSettings):
         int, Field(ge=1024, description="Largest request body, datasets aside")
     ] = 16 * 2**20
     max_dataset_bytes: Annotated[int, Field(ge=1024, description="Largest dataset")] = 2**30
+    max_dataset_rows: Annotated[
+        int, Field(ge=1, le=200_000_000, description="Most rows of a dataset")
+    ] = 100_000_000
+    max_dataset_columns: Annotated[
+        int, Field(ge=1, le=10_000, description="Most columns of a dataset")
+    ] = 10_000
+    max_cell_bytes: Annotated[
+        int, Field(ge=1, le=2**24, description="Longest text in one cell of a dataset")
+    ] = 2**20
+    max_dataset_seconds: Annotated[
+        float, Field(gt=0, description="Longest time to receive a dataset, and again to check it")
+    ] = 900.0
     max_rows: Annotated[int, Field(ge=1, description="Most rows of one inference request")] = 10_000
     max_returned_samples: Annotated[
         int,

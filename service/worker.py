@@ -36,9 +36,9 @@ class Worker:
         self._settings = settings
         self._id = settings.worker_id
         self._database = Database(settings.database)
-        self._registry = Registry(self._database, settings.home)
+        self._registry = Registry(self._database, settings.home, settings.storage)
         self._runs = JobRuns(self._database)
-        self._datasets = Datasets(self._database, settings.home)
+        self._datasets = Datasets(self._database, settings.home, settings.storage)
         self._failover = Failover(self._database, self._id, settings.worker_lost_seconds)
         self._devices = Devices()
         self._stopping = threading.Event()

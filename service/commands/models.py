@@ -17,7 +17,7 @@ def list_models(settings: Settings) -> None:
     """A table of models."""
     database = Database(settings.database)
     database.migrate()
-    found, _ = Registry(database, settings.home).list_models(None, 1000)
+    found, _ = Registry(database, settings.home, settings.storage).list_models(None, 1000)
     table = Table("model", "task", "target", "versions", "aliases", "held-out score")
     for model in found:
         newest = model["versions"][0]

@@ -14,7 +14,7 @@ from rich.table import Table
 from models.errors import DropcastError
 from service.commands.console import refuse, say
 from service.database import Database, Job
-from service.datasets import Datasets
+from service.datasets import Datasets, limits_of
 from service.errors import ConflictError, ServiceError
 from service.job_rows import FINISHED
 from service.jobs import Jobs
@@ -34,7 +34,9 @@ def train(settings: Settings, file: Path, request: dict[str, Any]) -> int:
     database.migrate()
     jobs = Jobs(database, most_queued=settings.max_queued_jobs)
     try:
-        dataset = Datasets(database, settings.home).add_file(file.absolute(), file.name)
+        dataset = Datasets(database, settings.home, settings.storage, limits_of(settings)).add_file(
+            file.absolute(), file.name
+        )
         job = jobs.submit(parse(TrainingJobRequest, request | {"dataset": dataset.id}))
     except (ServiceError, DropcastError) as error:
         return refuse(str(error))

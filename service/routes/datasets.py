@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from starlette.datastructures import FormData, UploadFile
 
 from service.database import Dataset as DatasetRow
+from service.datasets import Upload
 from service.envelope import body_chunks
-from service.errors import InvalidError
+from service.multipart import MultipartFile
 from service.openapi import problems
 from service.routes.wiring import After, DatasetsOf, JsonResponse, Limit, SettingsOf
 from service.schemas import Dataset, Page
@@ -43,7 +43,7 @@ _BODY: dict[str, Any] = {
     responses={
         200: {"model": Dataset, "description": "The same bytes were uploaded before"},
         201: {"model": Dataset},
-        **problems(400, 413, 422),
+        **problems(400, 408, 413, 422, 503),
     },
     openapi_extra=_BODY,
 )
@@ -55,25 +55,13 @@ async def create_dataset(
 ) -> JsonResponse:
     """Stores a CSV, Parquet or NDJSON file, and says what its columns hold."""
     media_type = request.headers.get("content-type", "")
+    body = body_chunks(request, settings.max_dataset_bytes)
+    upload: Upload
     if media_type.lower().startswith("multipart/"):
-        limited = Request(request.scope, _limited(request, settings.max_dataset_bytes))
-        form = await _form_of(limited)
-        try:
-            file = _file_of(form)
-            file_name = file.filename or ""
-            dataset, is_new = await datasets.receive(
-                _chunks_of(file),
-                name or _printable(file_name) or "dataset",
-                file.content_type or "",
-                file_name,
-            )
-        finally:
-            await form.close()
+        upload = MultipartFile(media_type, body, "file")
     else:
-        chunks = body_chunks(request, settings.max_dataset_bytes)
-        dataset, is_new = await datasets.receive(
-            chunks, _printable(name or "") or "dataset", media_type, name or ""
-        )
+        upload = _RawFile(body, media_type, name or "")
+    dataset, is_new = await datasets.receive(upload, name)
     status = 201 if is_new else 200
     location = {"Location": f"/v1/datasets/{dataset.id}"}
     return JsonResponse(_wire(dataset), status, location)
@@ -100,42 +88,16 @@ def delete_dataset(datasets: DatasetsOf, dataset: str) -> Response:
     return Response(status_code=204)
 
 
-async def _form_of(request: Request) -> FormData:
-    """The parts of a multipart body, which are on disk and not in memory until it is closed."""
-    try:
-        return await request.form(max_files=1, max_fields=10)
-    except (LookupError, UnicodeError):
-        message = "the charset of the multipart body does not fit its bytes"
-        raise InvalidError(message) from None
+class _RawFile:
+    """A body that is the file."""
 
+    def __init__(self, body: AsyncIterator[bytes], media_type: str, file_name: str) -> None:
+        self._body = body
+        self.media_type = media_type
+        self.file_name = file_name
 
-def _printable(name: str) -> str:
-    return "".join(c for c in name if c.isprintable())[:200]
-
-
-def _file_of(form: FormData) -> UploadFile:
-    file = form.get("file")
-    if not isinstance(file, UploadFile):
-        message = 'multipart needs a file in the field "file"'
-        raise InvalidError(message, errors=[{"loc": ["file"], "msg": message}])
-    return file
-
-
-def _limited(request: Request, most_bytes: int) -> Any:
-    """The request's body as an ASGI `receive` that raises beyond so many bytes."""
-    chunks = body_chunks(request, most_bytes)
-
-    async def receive() -> dict[str, Any]:
-        async for chunk in chunks:
-            return {"type": "http.request", "body": chunk, "more_body": True}
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    return receive
-
-
-async def _chunks_of(file: UploadFile) -> AsyncIterator[bytes]:
-    while chunk := await file.read(1 << 20):
-        yield chunk
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._body
 
 
 def _wire(dataset: DatasetRow) -> dict[str, Any]:

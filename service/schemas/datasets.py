@@ -9,12 +9,15 @@ from pydantic import BaseModel
 
 
 class Column(BaseModel):
-    """What a dataset's column holds; `note` says why it would not be used as a feature."""
+    """What a dataset's column holds; `note` says why it would not be used as a feature.
+
+    Of a large file, many different values are not counted but estimated, to about 1 %."""
 
     name: str
     type: Literal["number", "category", "boolean", "unusable"]
     missing: int
     distinct: int
+    distinct_is_exact: bool
     minimum: float | None
     maximum: float | None
     examples: list[str]

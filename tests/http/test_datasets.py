@@ -1,7 +1,10 @@
 """Uploads."""
 
+import asyncio
 import hashlib
 import io
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import httpx
 import pyarrow as pa
@@ -108,15 +111,91 @@ async def test_a_dataset_is_deleted_unless_a_job_needs_it(client: httpx.AsyncCli
 async def test_nothing_is_left_of_a_refused_upload(client: httpx.AsyncClient, home) -> None:
     assert (await upload(client, b"a,b\n1,2\n3\n")).status_code == 422
     assert (await upload(client, b"")).status_code == 422
-    assert not list((home / "datasets").iterdir())
+    assert not list((home / "partial").iterdir())
+    assert not (home / "datasets").exists()
 
 
-async def test_a_charset_that_does_not_fit_is_refused(client: httpx.AsyncClient) -> None:
+async def test_a_charset_of_multipart_changes_no_byte(client: httpx.AsyncClient) -> None:
     body = (
         b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
         b"a,b\n1,2\n\r\n--x--\r\n"
     )
     headers = {"content-type": "multipart/form-data; boundary=x; charset=undefined"}
     response = await client.post("/v1/datasets", content=body, headers=headers)
-    assert response.status_code == 422
-    assert "charset" in response.json()["detail"]
+    assert response.status_code == 201
+    assert response.json()["sha256"] == hashlib.sha256(b"a,b\n1,2\n").hexdigest()
+
+
+BOUNDARY = {"content-type": "multipart/form-data; boundary=x"}
+
+
+def part(name: str, content: bytes, more: str = '; filename="a.csv"') -> bytes:
+    head = f'--x\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'
+    return head.encode() + content + b"\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+async def test_a_multipart_file_comes_through_whole_however_it_is_cut(
+    client: httpx.AsyncClient, size: int
+) -> None:
+    content = CSV + b'7,"\r\n--",1\r\n8,--x,2\r\n'
+    body = part("note", b"file", "") + part("file", content) + b"--x--\r\n"
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(body), size):
+            yield body[at : at + size]
+
+    response = await client.post("/v1/datasets", content=pieces(), headers=BOUNDARY)
+    assert response.status_code == 201, response.text
+    assert response.json()["sha256"] == hashlib.sha256(content).hexdigest()
+    assert response.json()["name"] == "a.csv"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "detail"),
+    [
+        (part("file", CSV), 400, "before its last boundary"),
+        (part("file", CSV) + part("file", CSV) + b"--x--\r\n", 422, "two files"),
+        (part("file", CSV, "") + b"--x--\r\n", 422, 'needs a file in the field "file"'),
+        (part("n", b"", "") * 30 + b"--x--\r\n", 422, "more than 20 parts"),
+        (part("file", CSV, "; a=" + "b" * 20_000) + b"--x--\r\n", 400, "header size"),
+        (part("file", b"") + b"--x--\r\n", 422, "empty"),
+    ],
+)
+async def test_multipart_that_is_not_one_file_is_refused(
+    client: httpx.AsyncClient, home: Path, body: bytes, status: int, detail: str
+) -> None:
+    response = await client.post("/v1/datasets", content=body, headers=BOUNDARY)
+    assert response.status_code == status
+    assert detail in response.json()["detail"]
+    assert not list((home / "partial").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "detail"),
+    [
+        ({"max_dataset_rows": 2}, 422, "2 rows allowed"),
+        ({"max_dataset_columns": 2}, 422, "more than the 2 allowed"),
+        ({"max_cell_bytes": 3}, 422, "'city' holds a text of 4 bytes in row 1"),
+        ({"max_dataset_seconds": 1e-9}, 408, "takes longer than"),
+    ],
+)
+async def test_limits_are_settings(
+    serve: Callable, settings: dict, status: int, detail: str
+) -> None:
+    response = await upload((await serve(**settings)).client, CSV)
+    assert response.status_code == status
+    assert detail in response.json()["detail"]
+
+
+async def test_what_a_job_takes_cannot_be_deleted_at_the_same_time(serve: Callable) -> None:
+    """Whoever is first wins: a job without its data is never accepted."""
+    app = await serve()
+    for i in range(6):
+        dataset = (await upload(app.client, CSV + b"9,Ulm,%d\n" % i)).json()["id"]
+        job = {"model": "m", "dataset": dataset, "target": "y"}
+        deleted, submitted = await asyncio.gather(
+            app.client.delete(f"/v1/datasets/{dataset}"),
+            app.client.post("/v1/training_jobs", json=job),
+        )
+        assert (deleted.status_code, submitted.status_code) in {(204, 404), (409, 202)}

@@ -9,8 +9,9 @@ import pyarrow.parquet
 import pytest
 
 from models.errors import DataError
-from models.ingest import LONGEST_LINE, MOST_CELLS, MOST_COLUMNS, read_table
-from models.profile import profile
+from models.ingest import LONGEST_LINE, read_table
+from models.limits import MOST_CELLS, MOST_COLUMNS
+from models.tally import profile
 
 
 def csv(tmp_path: Path, text: str | bytes) -> Path:
@@ -51,8 +52,16 @@ def test_the_three_formats_read_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "code", "message"),
     [
-        ("a,b\n1,2\n3\n", "unreadable_file", "Row #3: Expected 2 columns, got 1"),
-        ("a,b\n1,2\n3,4,5\n", "unreadable_file", "Row #3: Expected 2 columns, got 3"),
+        (
+            "a,b\n1,2\n3\n",
+            "unreadable_file",
+            "line 3: CSV parse error: Row #3",
+        ),
+        (
+            "a,b\n1,2\n3,4,5\n",
+            "unreadable_file",
+            "line 3: CSV parse error: Row #3",
+        ),
         ("", "unreadable_file", "Empty CSV file"),
         ("a,b\n", "no_rows", "no rows"),
         ("a,a\n1,2\n", "duplicate_column", "'a' stands on two columns"),
@@ -75,7 +84,9 @@ def test_unreadable_json_and_parquet(tmp_path: Path) -> None:
     path.write_text('{"a": 1}\n{"a": \n')
     assert code_of(path, "ndjson")[0] == "unreadable_file"
     path.write_text('{"a": 1}\n{"a": "x"}\n')
-    assert "changed from number to string in row 1" in code_of(path, "ndjson")[1]
+    assert (
+        "line 2 holds a text under 'a', and lines before it a number" in code_of(path, "ndjson")[1]
+    )
     path.write_bytes(b"PAR1 and then nothing")
     assert code_of(path, "parquet")[0] == "unreadable_file"
 

@@ -7,7 +7,6 @@ import pytest
 
 from models.errors import DataError
 from models.features import CategoryFeature, NumberFeature
-from models.profile import profile
 from models.schema_inference import (
     encode_features,
     encode_target,
@@ -16,6 +15,7 @@ from models.schema_inference import (
     labelled_rows,
     records,
 )
+from models.tally import profile
 
 
 def table_of_all_kinds(n: int = 60) -> pa.Table:
