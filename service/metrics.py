@@ -11,7 +11,7 @@ import platform
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, get_args
 
 from prometheus_client import ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -21,7 +21,7 @@ from prometheus_client.samples import Sample
 
 from service import families
 from service.context import RequestContext
-from service.figures import Figures
+from service.figures import Cell, Figures
 from service.observation import Observation, Observer
 from service.schemas import Outcome
 
@@ -45,7 +45,12 @@ class Metrics(Observer):
         self._served: dict[tuple[str, str, str], _Served] = {}
         self._ended: dict[tuple[str, ...], _Ended] = {}
         self._loaded: frozenset[tuple[str, int]] = frozenset()
+        # There from the beginning, so that a rate sees the first of them.
         self._depth = self._figures.cell(families.QUEUE_DEPTH)
+        self._forgotten = self._figures.cell(families.FORGOTTEN)
+        self._told: dict[Outcome, Cell] = {
+            outcome: self._figures.cell(families.FEEDBACK, outcome) for outcome in get_args(Outcome)
+        }
 
     def request_ended(
         self, context: RequestContext, route: str, method: str, status: int, seconds: float
@@ -71,11 +76,11 @@ class Metrics(Observer):
     def told(self, outcomes: Mapping[Outcome, int]) -> None:
         """Counts entries of feedback by what became of them."""
         for outcome, count in outcomes.items():
-            self._figures.cell(families.FEEDBACK, outcome).add(count)
+            self._told[outcome].add(count)
 
     def forgot(self, rows: int) -> None:
         """Counts rows that could not be remembered for feedback."""
-        self._figures.cell(families.FORGOTTEN).add(rows)
+        self._forgotten.add(rows)
 
     def hold(self, versions: Collection[tuple[str, int]]) -> None:
         """These versions are in memory, and no others."""
