@@ -1,0 +1,1 @@
+"""Other people's clients, unchanged, on a real service: each script runs where its client is."""
