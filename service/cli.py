@@ -118,7 +118,7 @@ def train(
     from service.commands import train as training  # noqa: PLC0415
 
     hyperparameters: dict[str, Any] = {
-        "hidden": _widths(hidden),
+        "hidden": _counts(hidden, "hidden"),
         "dropout": {"kind": dropout, "p": _probability(p)},
         "epochs": epochs,
     }
@@ -179,6 +179,26 @@ def models() -> None:
     list_models(_settings(quiet=True))
 
 
+@app.command()
+def bench(
+    name: Annotated[str | None, typer.Argument(help="A model; without it, each one")] = None,
+    version: VersionNumber = None,
+    samples: Annotated[int, typer.Option(min=2, max=10_000, help="T, thinned networks")] = 100,
+    rows: Annotated[str, typer.Option(help="Numbers of rows to ask for at a time")] = "1,32,1000",
+    seconds: Annotated[
+        float, typer.Option(min=0.01, help="About how long each figure may take")
+    ] = 1.0,
+) -> None:
+    """Measure what answers of a model cost on this machine, beside passes written by hand."""
+    from service.commands import bench as benchmark  # noqa: PLC0415
+
+    numbers = _counts(rows, "rows")
+    if not numbers or min(numbers) < 1:
+        raise typer.BadParameter("one row or more is due", param_hint="'--rows'")
+    wish = benchmark.Wish(samples, numbers, seconds)
+    raise typer.Exit(benchmark.bench(_settings(quiet=True), name, version, wish))
+
+
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke the keys that let clients in.")
 app.add_typer(keys, name="keys")
 
@@ -214,12 +234,12 @@ def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID", help="As list
     raise typer.Exit(commands.revoke(_settings(quiet=True), key_id))
 
 
-def _widths(text: str) -> list[int]:
+def _counts(text: str, option: str) -> list[int]:
     try:
-        return [int(width) for width in text.split(",") if width.strip()]
+        return [int(number) for number in text.split(",") if number.strip()]
     except ValueError:
         message = f"whole numbers with commas between are due, as 256,256, not {text!r}"
-        raise typer.BadParameter(message, param_hint="'--hidden'") from None
+        raise typer.BadParameter(message, param_hint=f"'--{option}'") from None
 
 
 def _probability(text: str) -> float | str:

@@ -68,7 +68,7 @@ async def _answers(
 ) -> list[dict[str, Any]]:
     database = Database(settings.database)
     database.migrate()
-    inference = Inference(settings, _One(database, settings.home, name, version))
+    inference = Inference(settings, OneModel(database, settings.home, name, version))
     address = Address(name, version=None if version is None else str(version))
     loaded = await inference.find(address)
     instances = read_rows(file, loaded.artifact.schema)
@@ -93,7 +93,7 @@ async def _answers(
     return rows
 
 
-class _One(Registry):
+class OneModel(Registry):
     """A registry with that model alone, or that version of it, so that no other is loaded."""
 
     def __init__(self, database: Database, home: Path, name: str, version: int | None) -> None:

@@ -124,6 +124,23 @@ def test_uncertainty_goes_on_after_what_is_in_the_file(
     )
 
 
+def test_bench_measures_every_model_or_the_one_named(
+    first_light: Service, service: Callable[..., Service]
+) -> None:
+    quick = ("bench", "--samples", "5", "--seconds", "0.01", "--rows", "1,20")
+    ran = first_light.command(*quick)
+    assert ran.returncode == 0, ran.stderr
+    found = re.findall(
+        r"^(\w+) version 1, .*-256-256-[13], T = 5, on cpu", ran.stdout, re.MULTILINE
+    )
+    assert sorted(found) == ["concrete", "penguins"]
+    assert len(re.findall(r"│ (1|20) +│( +[\d.e+]+ ms +│){4}", ran.stdout)) == 4
+    unknown = first_light.command(*quick, "pinguins")
+    assert unknown.returncode == 1
+    assert "penguins" in unknown.stderr
+    assert "there are no models yet" in service().command("bench").stderr
+
+
 @pytest.mark.parametrize(
     ("model", "file", "columns"),
     [
@@ -159,6 +176,8 @@ def test_errors_name_cause_and_place(service: Callable[..., Service], tmp_path: 
         (("train", str(PENGUINS), "--target", "species", "--name", "a/b"), "model: "),
         (("train", str(few), "--target", "y"), "at least 35 rows are needed"),
         (("train", str(PENGUINS), "--target", "species", "--hidden", "abc"), "not 'abc'"),
+        (("bench", "--rows", "0"), "one row or more is due"),
+        (("bench", "--rows", "many"), "not 'many'"),
         (
             ("predict", "nobody", str(PENGUINS)),
             f"there is no model 'nobody' (looked in {one.home})",
