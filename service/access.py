@@ -81,6 +81,8 @@ RULES: dict[tuple[str, str], Need] = {
     ("GET", VERSION + "/artifact"): TRAIN,
     # What answers from now on, and what is gone for good.
     ("PUT", MODEL + "/aliases/{alias}"): ADMIN,
+    ("DELETE", MODEL + "/aliases/{alias}"): ADMIN,
+    ("POST", MODEL + "/versions"): ADMIN,
     ("DELETE", VERSION): ADMIN,
     # Verbs that no row above names.
     **{("POST", f"{address}:{{verb}}"): ADMIN for address in (MODEL, VERSION, ALIAS)},

@@ -172,6 +172,36 @@ def uncertainty(
 
 
 @app.command()
+def export(
+    address: Annotated[
+        str, typer.Argument(metavar="MODEL[@VERSION]", help="Without a version, production")
+    ],
+    file: Annotated[Path, typer.Argument(dir_okay=False, help="The zip to write")],
+) -> None:
+    """Write a version into one file, for another installation to import."""
+    from service.commands.artifacts import export_version  # noqa: PLC0415
+
+    raise typer.Exit(export_version(_settings(quiet=True), address, file))
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The zip to read")],
+    name: Annotated[str, typer.Option(help="The model of which it becomes a version")],
+    promote: Annotated[
+        str, typer.Option(help="Into production: if_first (if there is none), always or never")
+    ] = "if_first",
+) -> None:
+    """Make what was exported elsewhere a version here, with the same bits."""
+    from service.commands.artifacts import import_version  # noqa: PLC0415
+
+    if promote not in ("if_first", "always", "never"):
+        message = f"if_first, always or never is due, not {promote!r}"
+        raise typer.BadParameter(message, param_hint="'--promote'")
+    raise typer.Exit(import_version(_settings(quiet=True), file, name, promote))
+
+
+@app.command()
 def models() -> None:
     """List models, their versions and aliases."""
     from service.commands.models import list_models  # noqa: PLC0415

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http
 import logging
 from collections.abc import Mapping, Sequence
@@ -207,6 +208,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DropcastError, respond)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(OSError, _on_os_error)
     for kind in (OperationalError, InterfaceError, PoolTimeoutError):
         app.add_exception_handler(kind, _on_database_error)
 
@@ -258,6 +260,27 @@ def invalid(faults: Sequence[Any], kind: type[BaseModel] | None = None) -> Inval
 def _on_database_error(request: Request, error: Exception) -> Response:
     log.error("the database does not answer", exc_info=error)
     return respond(request, OverloadedError("the database does not answer", 2))
+
+
+# What the machine refuses to keep, and why; other errors of its are our own faults.
+_REFUSALS = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "the disk quota is used up: free some space",
+    errno.EROFS: "the store of datasets and artifacts is read-only",
+    errno.EACCES: "the store of datasets and artifacts cannot be written",
+    errno.EPERM: "the store of datasets and artifacts cannot be written",
+    errno.EIO: "the disk fails",
+}
+STORE_RETRY_SECONDS = 30
+
+
+def _on_os_error(request: Request, error: Exception) -> Response:
+    reason = _REFUSALS.get(getattr(error, "errno", None) or 0)
+    if reason is None:
+        log.error("a request broke", exc_info=error)
+        return internal_error(request)
+    log.error("the machine refuses to store: %s", error)
+    return respond(request, StorageError(reason, STORE_RETRY_SECONDS))
 
 
 def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -14,6 +14,8 @@ import torch
 
 from models.artifact import Artifact, load_artifact
 from models.device import resolve_device
+from models.errors import ArtifactError
+from models.estimators import Draw, estimate
 from models.mask_cache import MaskCache
 from models.sampling import Plan, make_plan, predict
 from service.errors import NotFoundError
@@ -64,8 +66,8 @@ class Loader:
     async def refresh(self) -> None:
         """Takes over the registry's present state, one look after the other.
 
-        What has newly become production is loaded before any request is led there. If it
-        cannot be, the version that was production before goes on answering.
+        What has newly become production, or what another alias in use now means, is loaded
+        before any request is led there. If it cannot be, the version before goes on answering.
         """
         begun = self._looks_begun
         async with self._turn:
@@ -74,16 +76,22 @@ class Loader:
             self._looks_begun += 1
             entries = await asyncio.to_thread(self._registry.snapshot)
             room = self._most
+            moves = []
             for name, entry in entries.items():
-                before = self._production(name)
-                if entry.aliases.get(PRODUCTION) in (None, before):
-                    continue
-                if before is None:
-                    if room == 0:
-                        continue  # Loaded when it is first asked for.
-                    room -= 1
-                if not await self._takes_over(entry):
-                    entries[name] = _still(entry, before)
+                for alias in self._moved(entry):
+                    before = self._pointed(name, alias)
+                    if before is None:
+                        if room == 0:
+                            continue  # Loaded when it is first asked for.
+                        room -= 1
+                    moves.append((name, alias, before))
+            # Together: one that takes its time holds up no other.
+            ready = await asyncio.gather(
+                *(self._takes_over(entries[name], alias) for name, alias, _ in moves)
+            )
+            for (name, alias, before), is_ready in zip(moves, ready, strict=True):
+                if not is_ready:
+                    entries[name] = _still(entries[name], alias, before)
             self._entries = entries
             self._last_look = self._looks_begun
 
@@ -132,7 +140,15 @@ class Loader:
         if key in self._loaded:
             self._loaded.move_to_end(key)
             return self._loaded[key]
-        return await self._load(self._entries[address.model], version)
+        try:
+            return await self._load(self._entries[address.model], version)
+        except ArtifactError:
+            known = await asyncio.to_thread(self._registry.snapshot)
+            if address.model in known and version in known[address.model].versions:
+                raise
+            # It was deleted since the last look, and the alias moved before that.
+            await self.refresh()
+            return await self.find(address)
 
     def versions(self, model: str) -> list[int]:
         """The numbers of a model's versions, ascending; none of a model that is not there."""
@@ -172,13 +188,23 @@ class Loader:
             f"/v1/models/{entry.name}/aliases/{alias}"
         )
 
-    def _production(self, model: str) -> int | None:
+    def _pointed(self, model: str, alias: str) -> int | None:
         entry = self._entries.get(model)
-        return entry.aliases.get(PRODUCTION) if entry else None
+        return entry.aliases.get(alias) if entry else None
 
-    async def _takes_over(self, entry: Entry) -> bool:
-        """Whether the version now called production is in memory, after one attempt."""
-        version = entry.aliases[PRODUCTION]
+    def _moved(self, entry: Entry) -> list[str]:
+        """The aliases whose new version is to be in memory before they lead to it: production,
+        and those whose old one is there."""
+        return [
+            alias
+            for alias, version in entry.aliases.items()
+            if (before := self._pointed(entry.name, alias)) != version
+            and (alias == PRODUCTION or (entry.name, before) in self._loaded)
+        ]
+
+    async def _takes_over(self, entry: Entry, alias: str) -> bool:
+        """Whether the version that the alias now means is in memory, after one attempt."""
+        version = entry.aliases[alias]
         failed = self._failed.get((entry.name, version))
         if failed is not None and time.monotonic() - failed < RETRY_SECONDS:
             return False
@@ -218,13 +244,16 @@ class Loader:
         artifact = load_artifact(folder)
         plan = make_plan(artifact.network, self._device, self._masks)
         # The first pass through a network is slow; nobody should wait for it.
-        predict(plan, torch.zeros(1, plan.config.in_features))
+        x = torch.zeros(1, plan.config.in_features)
+        predict(plan, x)
+        if plan.is_stochastic:
+            estimate(plan, artifact.schema.target, x, Draw(n_samples=100, seed=0))
         log.info("loaded %s version %d on %s", model, version, plan.device)
         return LoadedVersion(model, version, artifact, plan)
 
 
-def _still(entry: Entry, version: int | None) -> Entry:
-    """The entry with that version as production, if it has it."""
+def _still(entry: Entry, alias: str, version: int | None) -> Entry:
+    """The entry with the alias pointing to that version, if it has it."""
     if version is None or version not in entry.versions:
         return entry
-    return replace(entry, aliases={**entry.aliases, PRODUCTION: version})
+    return replace(entry, aliases={**entry.aliases, alias: version})

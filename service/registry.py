@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from service.database import Alias, Database, Job, Model, Version, now, take_turn
-from service.errors import ConflictError, NotFoundError
+from service.errors import ConflictError, InvalidError, NotFoundError, StorageError
 from service.storage import open_storage
 from service.wording import near
 
@@ -117,6 +117,10 @@ class Registry:
         with self._database.read() as session:
             found = self._version(session, model, version)
         folder = self.artifact_folder(model, found.version, found.artifact_sha256)
+        if not folder.exists():
+            # Deleted since that look, or lost.
+            self.card(model, version)
+            raise StorageError("the artifact is not in the store", 30)
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for part in sorted(folder.iterdir()):
                 # A fixed date: the same artifact gives the same bytes.
@@ -208,6 +212,42 @@ class Registry:
         if promote:
             _point(session, model, PRODUCTION, version)
 
+    def scratch(self) -> Path:
+        """A path for an artifact on its way here."""
+        return self._storage.scratch()
+
+    def add_artifact(
+        self, staged: Path, model: str, card: Mapping[str, Any], *, promote: str
+    ) -> dict[str, Any]:
+        """Makes the artifact in that folder, whose card this is, a new version, and production if
+        `promote` is "always", or "if_first" and there is none; gives its full card.
+
+        Raises:
+            InvalidError: a name that no model can have.
+        """
+        check_name(model)
+        with self._database.write() as session:
+            version = self.reserve_version(session, model)
+        self.place_artifact(staged, model, version, card["artifact_sha256"])
+        with self._database.write() as session:
+            is_first = self.production(session, model) is None
+            is_promoted = promote == "always" or (promote == "if_first" and is_first)
+            self.add_version(session, model, version, card, promote=is_promoted)
+        return self.card(model, str(version))
+
+    def delete_alias(self, model: str, alias: str) -> None:
+        """Removes an alias; the version stays.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        with self._database.write() as session:
+            _take_turn(session, model)
+            found = session.get(Alias, (model, alias))
+            if found is None:
+                raise NotFoundError(f"{model[:64]!r} has no alias {alias[:64]!r}")
+            session.delete(found)
+
     def _describe(self, session: Session, model: Model) -> dict[str, Any]:
         query = sa.select(Version).where(Version.model == model.name)
         versions = list(session.scalars(query.order_by(Version.version.desc())))
@@ -237,6 +277,20 @@ class Registry:
 def _brief(card: Mapping[str, Any]) -> dict[str, Any]:
     """The card as lists have it: without what is only for one version to be looked at."""
     return {name: value for name, value in card.items() if name != "report"}
+
+
+def check_name(model: str) -> None:
+    """Nothing, if a model can be called so.
+
+    Raises:
+        InvalidError: it cannot.
+    """
+    if not _NAME.fullmatch(model):
+        message = (
+            f"{model[:64]!r} cannot be a model's name: at most 64 letters, digits, dots, dashes "
+            "and underscores, a letter or digit first"
+        )
+        raise InvalidError(message, errors=[{"loc": ["path", "model"], "msg": message}])
 
 
 def artifact_name(model: str, version: int, sha256: str) -> str:

@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     max_dataset_seconds: Annotated[
         float, Field(gt=0, description="Longest time to receive a dataset, and again to check it")
     ] = 900.0
+    max_artifact_bytes: Annotated[
+        int, Field(ge=1024, description="Largest artifact that is uploaded or imported")
+    ] = 2**29
     max_rows: Annotated[int, Field(ge=1, description="Most rows of one inference request")] = 10_000
     max_returned_samples: Annotated[
         int,

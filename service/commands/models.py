@@ -34,6 +34,7 @@ def list_models(settings: Settings) -> None:
 
 
 def _score(card: dict[str, Any]) -> str:
-    metrics = card["metrics"]["mc_mode"]
-    name = "accuracy" if "accuracy" in metrics else "rmse"
-    return f"{name} {metrics[name]:.4g}"
+    # An artifact from elsewhere may come without.
+    metrics = card["metrics"].get("mc_mode", {})
+    shown = [name for name in ("accuracy", "rmse") if isinstance(metrics.get(name), float)]
+    return f"{shown[0]} {metrics[shown[0]]:.4g}" if shown else ""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import IO
+from pathlib import Path
+from typing import IO, Annotated, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
 
-from service.envelope import read_json
+from service.artifact_files import unpack
+from service.envelope import body_chunks, read_json
 from service.inference import Address
 from service.openapi import body, problems
+from service.registry import check_name
 from service.routes.wiring import (
     After,
     InferenceOf,
@@ -88,6 +93,52 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
             yield chunk
 
 
+@router.post(
+    "/{model}/versions",
+    status_code=201,
+    responses={201: {"model": Card}, **problems(400, 408, 413, 422, 503)},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def create_version(
+    request: Request,
+    settings: SettingsOf,
+    registry: RegistryOf,
+    inference: InferenceOf,
+    model: str,
+    promote: Annotated[
+        Literal["if_first", "always", "never"],
+        Query(description="Whether it goes into production: if there is no version there yet …"),
+    ] = "if_first",
+) -> JsonResponse:
+    """Makes an artifact, as `…/artifact` gives it, a new version of the model."""
+    check_name(model)
+    most = settings.max_artifact_bytes
+    file, folder = registry.scratch(), registry.scratch()
+    try:
+        with file.open("wb") as target:
+            async for chunk in body_chunks(request, most):
+                await asyncio.to_thread(target.write, chunk)
+        card = await asyncio.to_thread(unpack, file, folder, most)
+        card = await asyncio.to_thread(
+            functools.partial(registry.add_artifact, folder, model, card, promote=promote)
+        )
+    finally:
+        await asyncio.to_thread(_remove, file, folder)
+    await inference.refresh()
+    location = f"/v1/models/{model}/versions/{card['version']}"
+    return JsonResponse(card, 201, {"Location": location})
+
+
+def _remove(file: Path, folder: Path) -> None:
+    file.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @router.put(
     "/{model}/aliases/{alias}",
     responses={200: {"model": AliasAnswer}, **problems(400, 404, 413, 422)},
@@ -108,6 +159,16 @@ async def put_alias(
     await asyncio.to_thread(registry.set_alias, model, alias, wanted.version)
     await inference.refresh()
     return JsonResponse({"model": model, "alias": alias, "version": wanted.version})
+
+
+@router.delete("/{model}/aliases/{alias}", status_code=204, responses=problems(404))
+async def delete_alias(
+    registry: RegistryOf, inference: InferenceOf, model: str, alias: str
+) -> Response:
+    """Removes an alias; the version it stood for stays."""
+    await asyncio.to_thread(registry.delete_alias, model, alias)
+    await inference.refresh()
+    return Response(status_code=204)
 
 
 @router.delete("/{model}/versions/{version}", status_code=204, responses=problems(404, 409))
