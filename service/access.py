@@ -42,6 +42,7 @@ RULES: dict[tuple[str, str], Need] = {
     ("GET", "/v2/health/ready"): ANYONE,
     # The same in every installation: pages, which ask for what they show with a key.
     ("GET", "/"): ANYONE,
+    ("GET", "/page/{name}"): ANYONE,
     ("GET", "/docs"): ANYONE,
     ("GET", "/docs/oauth2-redirect"): ANYONE,
     ("GET", "/openapi.json"): ANYONE,

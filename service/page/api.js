@@ -135,6 +135,7 @@ async function* events(body) {
 
 /** Shows an error in that place: its title and detail, and each fault at its field. */
 export function showProblem(place, error, form = null) {
+  const another = error?.status === 403 && key !== null;
   if (error?.name === "AbortError") return;
   const problem = error instanceof Problem ? error : new Problem({ title: "This page made a mistake", detail: String(error) });
   if (!(error instanceof Problem)) console.error(error);
@@ -149,6 +150,7 @@ export function showProblem(place, error, form = null) {
         ? element("ul", {}, elsewhere.map((fault) => element("li", {}, `${fault.loc.join(" › ")}: ${fault.msg}`)))
         : null,
       problem.requestId ? element("p", { class: "hint" }, `Request ${problem.requestId}`) : null,
+      another ? element("button", { type: "button", onclick: () => askForKey(problem).catch(() => {}) }, "Use another key") : null,
     ),
   );
   form?.querySelector("[aria-invalid]")?.focus();

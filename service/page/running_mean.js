@@ -8,7 +8,8 @@ export class RunningMean {
   constructor() {
     this.figure = figure("Outputs of the samples, and their running mean");
     this.table = element("dl", { class: "gap" });
-    this.node = element("div", {}, this.figure.node, this.table);
+    this.words = element("p", { class: "hint" });
+    this.node = element("div", {}, this.figure.node, this.table, this.words);
   }
 
   /** Up to that sample; null is eval mode, where there are none. */
@@ -48,9 +49,9 @@ export class RunningMean {
     ];
     this.table.replaceChildren(
       ...rows.map(([term, value, name]) => element("div", { class: name }, element("dt", {}, term), element("dd", {}, value))),
-      element("p", { class: "hint" }, isClear
-        ? "± is one standard error of the mean. The gap is more than two of them: the two ways of averaging differ for this row."
-        : "± is one standard error of the mean. The gap is within two of them: so many samples do not tell the two apart."),
     );
+    this.words.textContent = isClear
+      ? "± is one standard error of the mean. The gap is more than two of them: the two ways of averaging differ for this row."
+      : "± is one standard error of the mean. The gap is within two of them: so many samples do not tell the two apart.";
   }
 }

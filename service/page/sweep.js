@@ -39,6 +39,8 @@ export class Sweep {
       const rug = (card.report?.excerpt ?? []).map((one) => one[card.features.indexOf(feature)]).filter((value) => value !== null);
       const found = { card, feature, at, rows: answer.predictions, rug, now: row[feature.name] };
       await draw(this.figure.plot, (theme) => plotOf(found, theme));
+      // Another feature may have been chosen while plotly was loaded.
+      if (request.signal.aborted) return;
       this.figure.plot.setAttribute("aria-label", `${card.target} as ${feature.name} changes`);
       this.figure.caption.textContent = caption(found);
       this.words.textContent = feature.type === "number" ? inWords(found) : "";
