@@ -10,6 +10,7 @@ import torch
 
 from benchmarks import (
     accuracy,
+    chaos,
     coverage,
     estimators,
     mnist,
@@ -23,6 +24,7 @@ from benchmarks import (
 
 BENCHMARKS = {
     "operations": operations.run,
+    "chaos": chaos.run,
     "accuracy": accuracy.run,
     "estimators": estimators.run,
     "coverage": coverage.run,
@@ -59,6 +61,8 @@ def main() -> None:
     parser.add_argument(
         "--gigabytes", type=float, default=1.0, help="of the file that upload sends"
     )
+    parser.add_argument("--kills", type=int, default=60, help="processes that chaos kills")
+    parser.add_argument("--seed", type=int, default=0, help="of when chaos kills which")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(BENCHMARKS)
     if unknown:

@@ -9,7 +9,6 @@ crash, makes it again from the file and the last checkpoint.
 from __future__ import annotations
 
 import datetime as dt
-import errno
 import importlib.metadata
 import logging
 import os
@@ -23,18 +22,18 @@ from typing import Any, TextIO
 
 import orjson
 import torch
-from safetensors import SafetensorError
 
 from models.artifact import save_artifact
 from models.cross_conformal import Fold, fit_folds, folds_of
 from models.device import available_threads, resolve_device
-from models.errors import DataError, DeviceError, DropcastError, TrainingError
+from models.errors import DataError
 from models.ingest import read_table
 from models.recipe import Prepared, Recipe, finish, prepare
 from models.search import Choice, choose_dropout
 from models.training import FitResult, fit
 from models.training_run import TrainingOptions
 from service.comparison import judge
+from service.job_errors import describe
 from service.logs import configure_logging
 from service.processes import end_with_parent
 from service.training_progress import Clock, Stop, describe_epoch, describe_trial
@@ -222,43 +221,6 @@ def write(out: TextIO, message: Mapping[str, Any]) -> None:
     """One JSON line, at once."""
     out.write(orjson.dumps(message).decode() + "\n")
     out.flush()
-
-
-def describe(error: Exception) -> dict[str, Any]:
-    """The error as a job shows it: code, message, and the request field to blame."""
-    if isinstance(error, DataError | TrainingError):
-        return {
-            "code": error.code,
-            "message": str(error),
-            "param": getattr(error, "param", None),
-        }
-    if isinstance(error, DeviceError):
-        return {"code": "no_such_device", "message": str(error), "param": "device"}
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or _is_cpu_memory(error):
-        code, message = (
-            "out_of_memory",
-            "the memory was not enough: try a smaller batch_size or hidden",
-        )
-    elif _is_full_disk(error):
-        code, message = "disk_full", "the disk is full: free some space, then resume the job"
-    elif isinstance(error, ValueError | DropcastError):
-        code, message = "invalid_request", str(error)
-    else:
-        code, message = "internal", "the training process broke; the worker's log says how"
-    return {"code": code, "message": message, "param": None}
-
-
-def _is_cpu_memory(error: Exception) -> bool:
-    """Torch has an error of its own only for a GPU's memory."""
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
-
-
-def _is_full_disk(error: Exception) -> bool:
-    """Also as safetensors says it, which has no errors of the system."""
-    full = (errno.ENOSPC, errno.EDQUOT)
-    if isinstance(error, SafetensorError):
-        return any(f"(os error {number})" in str(error) for number in full)
-    return isinstance(error, OSError) and error.errno in full
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from service.trainer import Trainer
+from service.training_progress import Stop
 
 ROUND = 4  # trials that are fitted, and recorded, together
 
@@ -84,3 +85,43 @@ def test_concrete_dropout_learns_p_instead(tmp_path: Path) -> None:
     assert trials(said) == []
     assert "search" not in card["provenance"]
     assert all(p == pytest.approx(0.1, abs=0.05) for p in card["dropout"]["p"])
+
+
+def test_a_run_that_is_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    """Without any checkpoint but the one that the stop brings about; in folds, too."""
+
+    def weights(folder: Path) -> bytes:
+        return (folder / "artifact" / "weights.safetensors").read_bytes()
+
+    calm = job(tmp_path / "calm", p=0.1) | {"checkpoint_seconds": 1000}
+    run(calm)
+
+    class StopAfter(Stop):
+        """Asked for after so many epochs."""
+
+        def __init__(self, looks: int) -> None:
+            super().__init__()
+            self.looks = looks
+
+        @property
+        def is_requested(self) -> bool:
+            self.looks -= 1
+            return self.looks < 0
+
+        @is_requested.setter
+        def is_requested(self, value: bool) -> None:
+            pass
+
+    stopped = job(tmp_path / "stopped", p=0.1) | {"checkpoint_seconds": 1000}
+    for looks in (2, 1):
+        out = io.StringIO()
+        trainer = Trainer(stopped, out, StopAfter(looks))
+        with pytest.raises(SystemExit):
+            trainer.train()
+    assert {file.name for file in Path(stopped["folder"]).glob("*.safetensors")} == {
+        "checkpoint.safetensors"
+    }
+    said, _ = run(stopped)
+    epochs = [message["data"]["epoch"] for message in said if message["type"] == "epoch"]
+    assert epochs == [6, 7, 8], "it went on from its checkpoint"
+    assert weights(Path(stopped["folder"])) == weights(Path(calm["folder"]))

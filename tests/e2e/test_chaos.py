@@ -1,0 +1,16 @@
+"""Kill -9 of API, workers and training processes over a stream of jobs. `CHAOS_KILLS` says how
+many; `python -m benchmarks chaos` does sixty, on PostgreSQL, too."""
+
+import os
+from pathlib import Path
+
+from benchmarks.chaos import wreak
+
+KILLS = int(os.environ.get("CHAOS_KILLS", "4"))
+
+
+def test_whatever_is_killed_every_job_ends_as_it_should(tmp_path: Path) -> None:
+    toll = wreak(tmp_path / "home", None, kills=KILLS, seed=KILLS)
+    assert toll.jobs > 0
+    assert toll.kills.total() == KILLS
+    assert (toll.lost, toll.doubled, toll.different) == ([], [], [])
