@@ -20,6 +20,7 @@ from benchmarks import (
     shift,
     uci,
     upload,
+    wire,
 )
 
 BENCHMARKS = {
@@ -34,6 +35,7 @@ BENCHMARKS = {
     "uci": uci.run,
     "upload": upload.run,
     "mnist": mnist.run,
+    "wire": wire.run,
 }
 
 
