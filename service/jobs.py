@@ -27,8 +27,14 @@ class Jobs:
         self._database = database
         self._most_queued = most_queued
 
-    def submit(self, request: TrainingJobRequest, idempotency_key: str | None = None) -> Job:
-        """A queued job; with a key seen before, the job that came of it.
+    def submit(
+        self,
+        request: TrainingJobRequest,
+        idempotency_key: str | None = None,
+        job_id: str | None = None,
+    ) -> Job:
+        """A queued job, of that id if it is to have a known one; with a key seen before, the job
+        that came of it.
 
         Raises:
             NotFoundError: the dataset does not exist.
@@ -50,7 +56,7 @@ class Jobs:
             _check_dataset(session, request)
             self._check_room(session)
             job = Job(
-                id=f"job_{uuid.uuid4().hex[:20]}",
+                id=job_id or f"job_{uuid.uuid4().hex[:20]}",
                 status="queued",
                 attempt=1,
                 model=request.model,

@@ -23,16 +23,18 @@ _ROW = {
     "fine_aggregate": 676,
     "age": 28,
 }
+# Names of what the first start makes: the example datasets, their ids of their bytes, and jobs.
+_CONCRETE_DATASET, _PENGUINS_DATASET = "ds_09f0a61ac52e26273ea0", "ds_43c11e378c4ca4f232d8"
 # What `/docs` fills in when a route is tried.
 EXAMPLES: Mapping[type[BaseModel], Mapping[str, Any]] = {
     schemas.PredictRequest: {"instances": [_ROW]},
     schemas.UncertaintyRequest: {"instances": [_ROW], "n_samples": 100, "seed": 0},
     schemas.DropoutRequest: {"instance": _ROW, "seed": 0},
     schemas.TrainingJobRequest: {
-        "model": "concrete",
-        "dataset": "ds_…",
+        "model": "my-concrete",
+        "dataset": _CONCRETE_DATASET,
         "target": "compressive_strength",
-        "hyperparameters": {"dropout": {"kind": "bernoulli", "p": 0.1}},
+        "hyperparameters": {"dropout": {"kind": "bernoulli", "p": 0.1}, "epochs": 50},
     },
     schemas.AliasRequest: {"version": 1},
     schemas.InferRequest: {
@@ -49,6 +51,16 @@ EXAMPLES: Mapping[type[BaseModel], Mapping[str, Any]] = {
     schemas.IndexRequest: {"ready": True},
     schemas.FeedbackRequest: {"feedback": [{"request_id": "2cf4e4358a7344a2", "value": 61.2}]},
 }
+
+PLACES = {
+    "model": "concrete",
+    "version": "1",
+    "alias": "production",
+    "dataset": _CONCRETE_DATASET,
+    "job": "job_example_concrete",
+}
+# What is deleted is not what the other examples need.
+_TO_DELETE = PLACES | {"dataset": _PENGUINS_DATASET}
 
 _REFERENCE = "#/components/schemas/{model}"
 # Named in `body` and `problems`, which FastAPI does not look into.
@@ -102,6 +114,16 @@ def _add_door(document: dict[str, Any]) -> None:
                 operation["responses"].setdefault(str(status), response)
 
 
+def _add_places(document: dict[str, Any]) -> None:
+    """To each parameter of a path, the name of something that is there."""
+    for operations in document["paths"].values():
+        for method, operation in operations.items():
+            places = _TO_DELETE if method == "delete" else PLACES
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] == "path" and parameter["name"] in places:
+                    parameter["example"] = places[parameter["name"]]
+
+
 def install(app: FastAPI) -> None:
     """Adds the named types to the application's document, when it is first asked for."""
     original = app.openapi
@@ -115,6 +137,7 @@ def install(app: FastAPI) -> None:
         for name, schema in definitions["$defs"].items():
             known.setdefault(name, schema)
         _add_door(document)
+        _add_places(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

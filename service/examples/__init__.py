@@ -30,5 +30,7 @@ def submit(registry: Registry, datasets: Datasets, jobs: Jobs) -> None:
             calibration="split",  # both within half a minute
             metadata={"example": "true"},
         )
-        job = jobs.submit(request, idempotency_key=f"example-{name}-{dataset.sha256[:12]}")
+        key = f"example-{name}-{dataset.sha256[:12]}"
+        # A known id, which /docs has for an example.
+        job = jobs.submit(request, idempotency_key=key, job_id=f"job_example_{name}")
         log.info("example model %s: %s is %s", name, job.id, job.status)

@@ -21,17 +21,22 @@ _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            media_type: {"schema": {"type": "string", "format": "binary"}}
-            for media_type in ("text/csv", "application/vnd.apache.parquet", "application/x-ndjson")
-        }
-        | {
+            "text/csv": {
+                "schema": {"type": "string"},
+                "example": "celsius,weather,ices\n24,sun,215\n19,clouds,120\n27,sun,260\n",
+            },
+            "application/x-ndjson": {
+                "schema": {"type": "string"},
+                "example": '{"celsius": 24, "ices": 215}\n{"celsius": 19, "ices": 120}\n',
+            },
+            "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
                     "properties": {"file": {"type": "string", "format": "binary"}},
                 }
-            }
+            },
         },
     }
 }
