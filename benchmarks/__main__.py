@@ -12,6 +12,7 @@ from benchmarks import (
     accuracy,
     chaos,
     coverage,
+    engine,
     estimators,
     mnist,
     operations,
@@ -26,6 +27,7 @@ from benchmarks import (
 BENCHMARKS = {
     "operations": operations.run,
     "chaos": chaos.run,
+    "engine": engine.run,
     "accuracy": accuracy.run,
     "estimators": estimators.run,
     "coverage": coverage.run,
