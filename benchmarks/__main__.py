@@ -14,6 +14,7 @@ from benchmarks import (
     coverage,
     engine,
     estimators,
+    jobs,
     mnist,
     operations,
     prediction_sets,
@@ -26,6 +27,7 @@ from benchmarks import (
 
 BENCHMARKS = {
     "operations": operations.run,
+    "jobs": jobs.run,
     "chaos": chaos.run,
     "engine": engine.run,
     "accuracy": accuracy.run,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime as dt
 import os
 import random
 import signal
@@ -68,11 +69,17 @@ def wreak(home: Path, database_url: str | None, *, kills: int, seed: int) -> Tol
         fleet.start_worker("worker-2")
         dataset = fleet.upload(CONCRETE)
         calm = fleet.submit("calm", model="calm", dataset=dataset, **REQUEST)
-        assert fleet.finish(calm)["status"] == "succeeded", fleet.job(calm)
+        ended = fleet.finish(calm)
+        assert ended["status"] == "succeeded", ended
+        taken = dt.datetime.fromisoformat(ended["finished_at"]) - dt.datetime.fromisoformat(
+            ended["started_at"]
+        )
         stream = _Stream(fleet, dataset)
         stream.start()
         chance = random.Random(seed)
         while toll.kills.total() < kills:
+            # About two kills in the time that a job takes undisturbed, whatever the machine.
+            time.sleep(chance.uniform(0.0, taken.total_seconds()))
             toll.kills.update(_kill(fleet, chance))
             fleet.revive()
         stream.stop()
@@ -115,7 +122,6 @@ def _kill(fleet: Fleet, chance: random.Random) -> list[str]:
     while not (victims := _processes(fleet)[kind]) and time.monotonic() < until:
         time.sleep(0.05)
         fleet.revive()
-    time.sleep(chance.uniform(0.0, 2.0))
     if not victims:
         return []
     victim = chance.choice(victims)

@@ -144,7 +144,9 @@ class Fleet:
 
     def runner(self, job: str) -> str | None:
         """The worker that runs it now."""
-        last = [event["data"] for event in self.events(job) if event["type"] == "status"][-1]
+        path = f"/v1/training_jobs/{job}/events?order=desc&limit=1000"
+        events = self.ask("GET", path).json()["data"]
+        last = next(event["data"] for event in events if event["type"] == "status")
         return last["worker"] if last["status"] == "running" else None
 
     def epoch(self, job: str) -> int:

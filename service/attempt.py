@@ -32,8 +32,10 @@ T = TypeVar("T")
 LOOK_SECONDS = 0.25
 LOG_SECONDS = 2.0
 RETRY_SECONDS = 1.0
-# A training process that dies is started again; one that always does is a job's own fault.
-MOST_DEATHS = 3
+# A training process that dies is started again, so often without getting any further: one that
+# always dies at the same place is the job's own fault.
+MOST_DEATHS = 5
+STAGES = ("prepare", "train", "calibrate")
 MEMORY_SHARE = 0.8
 
 
@@ -72,13 +74,14 @@ class Attempt:
         self._most_memory = settings.max_job_memory_bytes or int(MEMORY_SHARE * machine_memory())
         self._child: TrainerProcess | None = None
         self._deaths = 0
+        self._furthest: tuple[int, ...] = ()
         self._started = time.monotonic()
 
     def run(self) -> None:
         """Takes the job to its end; raises nothing."""
         try:
             self._insist(self._check)
-            for stage in ("prepare", "train", "calibrate"):
+            for stage in STAGES:
                 result = self._compute(stage)
             self._insist(lambda: self._publish(result["card"], Verdict(**result["verdict"])))
         except _StoppedError:
@@ -152,7 +155,7 @@ class Attempt:
                     specification = self._insist(self._specify)
                     self._child = TrainerProcess(specification)
                 self._child.compute(stage)
-                return self._follow(self._child)
+                return self._follow(self._child, stage)
             except TrainerDiedError as death:
                 if self._stopping.is_set():
                     raise _StoppedError from death
@@ -201,7 +204,7 @@ class Attempt:
             "log_format": self._settings.log_format,
         }
 
-    def _follow(self, child: TrainerProcess) -> dict[str, Any]:
+    def _follow(self, child: TrainerProcess, stage: str) -> dict[str, Any]:
         """Passes on what the child reports, until the stage ends one way or another."""
         reports: list[Report] = []
         progress: dict[str, Any] | None = None
@@ -216,6 +219,7 @@ class Attempt:
                     log.info("%s: %s", self._id, message["message"])
                 reports.append(_report(message))
                 progress = message.get("progress", progress)
+                self._note(stage, message.get("data", {}))
             if time.monotonic() - logged > LOG_SECONDS and reports and reports[-1].type == "epoch":
                 logged = time.monotonic()
                 log.info("%s: %s", self._id, _one_line(reports[-1], progress))
@@ -230,6 +234,12 @@ class Attempt:
         if "failed" in outcome:
             raise _JobError(**outcome["failed"])
         return dict(outcome["done"])
+
+    def _note(self, stage: str, data: dict[str, Any]) -> None:
+        """Forgets the deaths of the child once it has got further than ever."""
+        place = (STAGES.index(stage), *(data.get(key, 0) for key in ("fold", "epoch", "trial")))
+        if place > self._furthest:
+            self._furthest, self._deaths = place, 0
 
     def _tell(self, reports: list[Report], progress: dict[str, Any] | None) -> bool:
         """Writes reports and looks whether to go on; False if the database does not answer."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 from service.database import OUTAGES, Job, JobEvent
 from service.job_rows import FINISHED
@@ -39,45 +40,46 @@ class Feed:
             return
         # Of ids that are still to come, too, the end of the job has to be seen.
         read = min(after, job.last_event)
-        self._listeners[job.id] += 1
-        if self._watching is None:
-            self._watching = asyncio.create_task(self._watch())
-        try:
+        has_news = True
+        with self._listening(job.id):
             while not self._closed:
-                events, more = await self._read(job.id, read)
+                events, more = await self._read(job.id, read) if has_news else ([], False)
                 for event in events:
                     read = event.id
                     if read > after:
                         yield event
-                if more:
-                    continue
-                if events and events[-1].data.get("status") in FINISHED:
+                if events and not more and events[-1].data.get("status") in FINISHED:
                     return
-                if not await self._hear(job.id, read, heartbeat_seconds):
+                has_news = more or await self._hear(job.id, read, heartbeat_seconds)
+                if not has_news or not events:
                     yield None
+
+    @contextmanager
+    def _listening(self, job_id: str) -> Iterator[None]:
+        self._listeners[job_id] += 1
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+        try:
+            yield
         finally:
-            self._listeners[job.id] -= 1
-            if not self._listeners[job.id]:
-                del self._listeners[job.id]
-                self._last.pop(job.id, None)
+            self._listeners[job_id] -= 1
+            if not self._listeners[job_id]:
+                del self._listeners[job_id]
+                self._last.pop(job_id, None)
 
     def stop(self) -> None:
         """Ends all streams within moments, so that the process can end; from any thread."""
         self._closed = True
 
     async def _read(self, job_id: str, after: int) -> tuple[list[JobEvent], bool]:
-        """A page of what there is to tell, and whether there is more."""
-        if self._last.get(job_id, after + 1) <= after:
-            return [], False
+        """A page of what there is to tell, and whether to ask for more."""
         try:
             return await asyncio.to_thread(
                 self._jobs.events, job_id, after=after, limit=PAGE, ascending=True
             )
         except OUTAGES:
-            # The next look that succeeds brings news, or the same again.
-            self._last.pop(job_id, None)
             await asyncio.sleep(RETRY_SECONDS)
-            return [], False
+            return [], True
 
     async def _hear(self, job_id: str, after: int, seconds: float) -> bool:
         """Whether there is news before the time is up."""

@@ -72,7 +72,7 @@ class TrainerProcess:
 
     def _send(self, message: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
-        # One that has ended is noticed where it is heard.
-        with suppress(BrokenPipeError):
+        # One that has ended is noticed where it is heard; one that was closed needs no telling.
+        with suppress(BrokenPipeError, ValueError):
             self._process.stdin.write(orjson.dumps(message) + b"\n")
             self._process.stdin.flush()

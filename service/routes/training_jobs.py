@@ -89,7 +89,7 @@ def cancel_job(jobs: JobsOf, job: str) -> JsonResponse:
     return JsonResponse(_wire(jobs.cancel(job)))
 
 
-@router.post("/{job}:resume", responses={200: {"model": TrainingJob}, **problems(404, 409)})
+@router.post("/{job}:resume", responses={200: {"model": TrainingJob}, **problems(404, 409, 503)})
 def resume_job(jobs: JobsOf, job: str) -> JsonResponse:
     """Queues a cancelled or failed job again, to go on from its last checkpoint."""
     return JsonResponse(_wire(jobs.resume(job)))

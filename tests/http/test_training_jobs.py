@@ -4,8 +4,11 @@ tests/e2e."""
 import asyncio
 import json
 import shutil
+import sqlite3
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
 import httpx
 import pytest
@@ -352,3 +355,28 @@ async def test_a_stream_outlives_the_database(
             is_away = False
             runs.fail(lease, {"code": "x", "message": "broke", "param": None})
     assert [number for number in seen if number] == [1, 2, 3]
+
+
+async def test_while_the_database_is_locked_requests_are_told_to_come_again(
+    serve: Callable, dataset: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.database.BUSY_SECONDS", 0.1)
+    client = (await serve()).client
+    with closing(sqlite3.connect(home / "dropcast.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        response = await client.post("/v1/training_jobs", json=request(dataset))
+        assert response.status_code == 503
+        assert int(response.headers["retry-after"]) > 0
+        assert response.json()["detail"] == "the database does not answer"
+        assert (await client.get("/v1/training_jobs")).status_code == 200, "readers need not wait"
+        other.execute("ROLLBACK")
+    await submit(client, dataset)
+
+
+async def test_a_resumed_job_needs_room_in_the_queue(serve: Callable, dataset: str) -> None:
+    client = (await serve(max_queued_jobs=1)).client
+    path = f"/v1/training_jobs/{(await submit(client, dataset))['id']}"
+    await client.post(f"{path}:cancel")
+    await submit(client, dataset)
+    full = await client.post(f"{path}:resume")
+    assert (full.status_code, int(full.headers["retry-after"]) > 0) == (503, True)

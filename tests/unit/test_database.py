@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from service.database import HEAD, Base, Database, Model, now
+from service.database import HEAD, Base, Database, Job, JobEvent, Model, now
 
 
 def url(tmp_path: Path) -> str:
@@ -90,4 +92,32 @@ def test_a_failed_block_changes_nothing(tmp_path: Path) -> None:
         broken()
     with database.read() as session:
         assert session.get(Model, "m") is None
+    database.close()
+
+
+def test_jobs_from_before_leases_keep_their_model_and_events(tmp_path: Path) -> None:
+    """They were made at the third migration, the last without leases."""
+    database = Database(url(tmp_path))
+    config = Config()
+    folder = Path(__file__).parents[2] / "service" / "migrations"
+    config.set_main_option("script_location", str(folder))
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+        job = (
+            "INSERT INTO jobs (number, id, status, attempt, dataset, request, cancel_requested, "
+            "created_at, last_event) VALUES (1, 'job_1', 'running', 1, 'd', "
+            """'{"model": "birds"}', 0, '2026-01-01', 1)"""
+        )
+        said = (
+            "INSERT INTO job_events (job, id, type, level, message, data, created_at) VALUES "
+            "('job_1', 1, 'log', 'info', 'hello', '{}', '2026-01-01')"
+        )
+        for statement in (job, said):
+            connection.exec_driver_sql(statement)
+    database.migrate()
+    with database.read() as session:
+        found = session.scalar(sa.select(Job))
+        assert (found.model, found.worker, found.losses) == ("birds", None, 0)
+        assert session.scalar(sa.select(JobEvent)).message == "hello"
     database.close()

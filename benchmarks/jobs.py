@@ -1,0 +1,101 @@
+"""How soon a cancel takes effect at each stage, and a job is at work elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.fleet import CONCRETE, Fleet
+from benchmarks.postgresql import postgresql
+
+REPEATS = 3
+SLOW = {
+    "target": "compressive_strength",
+    "calibration": "cross",
+    "promote": "never",
+    "hyperparameters": {"epochs": 40, "dropout": {"p": "auto"}},
+}
+PLAIN = SLOW | {"hyperparameters": {"epochs": 40}}
+LONG = SLOW | {"hyperparameters": {"epochs": 5000, "early_stopping_patience": 5000}}
+
+
+def run(_: argparse.Namespace) -> None:
+    """Prints both, of two workers on one PostgreSQL with default settings."""
+    table = Table("what", "median", "longest", title=f"Training jobs, {REPEATS} times each")
+    with tempfile.TemporaryDirectory() as folder, postgresql(Path(folder) / "db") as server:
+        fleet = Fleet(Path(folder) / "home", server.url)
+        try:
+            fleet.start_api()
+            fleet.start_worker("worker-1")
+            dataset = fleet.upload(CONCRETE)
+            for stage, request, is_there in STAGES:
+                seconds = [_cancel(fleet, dataset, request, is_there) for _ in range(REPEATS)]
+                _add(table, f"cancel while it {stage}: cancelled, and no process left", seconds)
+            fleet.start_worker("worker-2")
+            for what, number in (("stopped", signal.SIGTERM), ("killed", signal.SIGKILL)):
+                seconds = [_move(fleet, dataset, number) for _ in range(REPEATS)]
+                _add(table, f"worker {what}: its job runs on the other", seconds)
+        finally:
+            fleet.close()
+    Console(width=100).print(table)
+
+
+def _add(table: Table, what: str, seconds: list[float]) -> None:
+    table.add_row(what, f"{median(seconds):.2f} s", f"{max(seconds):.2f} s")
+
+
+def _has(key: str, least: int) -> Callable[[list[dict[str, Any]]], bool]:
+    return lambda events: any(event["data"].get(key, -1) >= least for event in events)
+
+
+STAGES: list[tuple[str, dict[str, Any], Callable[[list[dict[str, Any]]], bool]]] = [
+    ("prepares", PLAIN, lambda events: events[-1]["data"].get("status") == "running"),
+    ("searches", SLOW, _has("trial", 4)),
+    ("trains", PLAIN, _has("epoch", 2)),
+    ("fits folds", PLAIN, _has("fold", 2)),
+    ("calibrates", PLAIN, _has("fold", 6)),
+]
+
+
+def _cancel(
+    fleet: Fleet,
+    dataset: str,
+    request: dict[str, Any],
+    is_there: Callable[[list[dict[str, Any]]], bool],
+) -> float:
+    """Seconds from the request to its effect, at that stage."""
+    while True:
+        job = fleet.submit(f"{time.time()}", model="m", dataset=dataset, **request)
+        fleet.wait_until(lambda job=job: is_there(fleet.events(job)), 300)  # type: ignore[misc]
+        began = time.monotonic()
+        fleet.act(job, "cancel")
+        ended = fleet.finish(job)
+        fleet.wait_until(lambda: not fleet.children("worker-1"))
+        if ended["status"] == "cancelled":
+            return time.monotonic() - began
+
+
+def _move(fleet: Fleet, dataset: str, number: int) -> float:
+    """Seconds from the signal until another worker runs the job, by the times of its events."""
+    fleet.revive()
+    job = fleet.submit(f"{time.time()}", model="m", dataset=dataset, **LONG)
+    fleet.wait_until(lambda: fleet.epoch(job) > 2)
+    worker = fleet.runner(job)
+    assert worker is not None
+    began = dt.datetime.now(dt.UTC)
+    fleet.send(worker, number)
+    fleet.wait_until(lambda: fleet.runner(job) not in (None, worker))
+    moved = [event for event in fleet.events(job) if event["data"].get("status") == "running"][-1]
+    fleet.act(job, "cancel")
+    fleet.finish(job)
+    return (dt.datetime.fromisoformat(moved["created_at"]) - began).total_seconds()
