@@ -6,7 +6,7 @@ import difflib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from service.envelope import parse_json
@@ -54,13 +54,14 @@ def read_request(body: bytes, header_lengths: Sequence[str]) -> Wanted:
         return Wanted(None, InferParameters(), memoryview(body), None, is_binary=True)
     request = parse(InferRequest, parse_json(body[:length]))
     given = request.parameters or {}
-    outputs = _read_outputs(request.outputs, _flag(given, "binary_data_output", ["parameters"]))
+    is_binary = _flag(given, "binary_data_output", ["parameters"])
+    outputs = _read_outputs(request.outputs, is_binary)
     return Wanted(
         id=request.id,
         parameters=_read_parameters(given, outputs or {}),
         inputs=_read_inputs(request.inputs, memoryview(body)[length:]),
         outputs=outputs,
-        is_binary=_flag(given, "binary_data_output", ["parameters"]),
+        is_binary=is_binary,
     )
 
 
@@ -102,26 +103,25 @@ def _read_inputs(inputs: Sequence[InferInput], data: memoryview) -> list[Tensor]
     at = 0
     for index, given in enumerate(inputs):
         parameters = given.parameters or {}
-        content: memoryview | list[Any] | None = given.data
         size = parameters.get("binary_data_size")
-        tensor = Tensor(index, given.name, given.datatype, tuple(given.shape), [])
+        tensor = Tensor(
+            index,
+            given.name,
+            given.datatype,
+            tuple(given.shape),
+            given.data or [],
+            is_json=parameters.get("content_type") == "pd_json",
+        )
         if given.name in tensors:
             raise tensor.fault("is there twice", "name")
         if "shared_memory_region" in parameters:
             raise tensor.fault("shared memory is not offered", "parameters")
         if size is not None:
             content = _take(tensor, size, data[at:], has_json=given.data is not None)
+            tensor = replace(tensor, content=content)
             at += size
-        if content is None:
+        elif given.data is None:
             raise tensor.fault("data, or binary_data_size, is due", "data")
-        tensor = Tensor(
-            index,
-            given.name,
-            given.datatype,
-            tuple(given.shape),
-            content,
-            is_json=parameters.get("content_type") == "pd_json",
-        )
         check_size(tensor)
         tensors[given.name] = tensor
     if at != len(data):

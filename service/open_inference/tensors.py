@@ -35,6 +35,9 @@ INTEGERS: Mapping[str, np.dtype[Any]] = {
 }
 NUMBERS: Mapping[str, np.dtype[Any]] = {**FLOATS, **INTEGERS}
 _LENGTH = struct.Struct("<I")
+# Bytes of one element; of BYTES at least.
+_WIDTHS = {name: dtype.itemsize for name, dtype in NUMBERS.items()}
+_WIDTHS |= {"BOOL": 1, "BYTES": _LENGTH.size}
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,11 @@ def check_size(tensor: Tensor) -> None:
     """
     if isinstance(tensor.content, list):
         return
-    width = 1 if tensor.datatype == "BOOL" else getattr(NUMBERS.get(tensor.datatype), "itemsize", 0)
-    due, there = tensor.size * width, len(tensor.content)
-    if width and due != there:
-        message = f"{_words(tensor)} takes {due} bytes, not {there}"
-        raise tensor.fault(message, "parameters", "binary_data_size")
-    if not width and tensor.size * _LENGTH.size > there:
-        message = f"{_words(tensor)} takes at least {tensor.size * _LENGTH.size} bytes, not {there}"
+    there = len(tensor.content)
+    due = tensor.size * _WIDTHS[tensor.datatype]
+    is_text = tensor.datatype == "BYTES"
+    if due > there or (due < there and not is_text):
+        message = f"{_words(tensor)} takes {'at least ' if is_text else ''}{due} bytes, not {there}"
         raise tensor.fault(message, "parameters", "binary_data_size")
 
 
@@ -173,19 +174,18 @@ def _read_texts(tensor: Tensor) -> list[Any]:
                 texts.append(str(element, "utf-8"))
             except UnicodeDecodeError:
                 raise tensor.fault("a text is due, in UTF-8", "data", place) from None
-    return (
-        [_from_json(tensor, i, text) for i, text in enumerate(texts)] if tensor.is_json else texts
-    )
+    if not tensor.is_json:
+        return texts
+    return [_from_json(tensor, place, text) for place, text in enumerate(texts)]
 
 
-def _from_json(tensor: Tensor, place: int, text: Any) -> Any:
+def _from_json(tensor: Tensor, place: int, text: str | None) -> Any:
     if text is None:
         return None
     try:
-        value = from_json(text)
+        return from_json(text)
     except ValueError as error:
         raise tensor.fault(f"JSON is due: {error}", "data", place) from None
-    return value
 
 
 def _split(tensor: Tensor, data: memoryview) -> list[memoryview]:

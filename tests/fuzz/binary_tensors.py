@@ -27,6 +27,7 @@ from models.table import Schema, Target
 with atheris.instrument_imports(include=["service.open_inference", "service.encodings"]):
     from service.encodings import inflate
     from service.errors import ServiceError
+    from service.open_inference.answers import check_outputs
     from service.open_inference.requests import read_request
     from service.open_inference.rows import TensorRows
 
@@ -80,8 +81,11 @@ def build(data: atheris.FuzzedDataProvider) -> tuple[bytes, list[str]]:
             given["data"] = [_cell(data, datatype) for _ in range(count)]
         if data.ConsumeProbability() < 0.1:
             given["parameters"]["content_type"] = "pd_json"
+        if data.ConsumeProbability() < 0.05:
+            given |= data.PickValueInList([{"data": []}, {"parameters": None}, {"shape": None}])
         inputs.append(given)
-    head = json.dumps({"inputs": inputs, "parameters": _parameters(data)}).encode()
+    request = {"inputs": inputs, "parameters": _parameters(data), "outputs": _outputs(data)}
+    head = json.dumps(request).encode()
     length = data.ConsumeInt(4) if data.ConsumeProbability() < 0.05 else len(head)
     return b"".join([head, *parts]), [str(length)]
 
@@ -107,16 +111,38 @@ def _cell(data: atheris.FuzzedDataProvider, datatype: str = "") -> object:
     return [None, True, [1.0]][kind - 3]
 
 
+VALUES = {
+    "mode": ["eval", "mc_dropout", "mc", None],
+    "n_samples": [2, 1, 10_000, "2", True],
+    "seed": [0, None, -1, 2**63],
+    "quantiles": ["0.1, 0.9", "", "0.5", "x", "nan", "0.5," * 200, [0.5]],
+    "estimator": ["mc", "analytic", "x"],
+    "binary_data_output": [True, None, 1],
+    "sed": [1],
+    "content_type": ["np"],
+}
+
+
 def _parameters(data: atheris.FuzzedDataProvider) -> dict[str, object]:
-    if data.ConsumeProbability() < 0.8:
-        return {}
-    names = ["mode", "n_samples", "seed", "quantiles", "estimator", "binary_data_output", "sed"]
-    return {data.PickValueInList(names): _cell(data)}
+    count = data.ConsumeIntInRange(0, 3) if data.ConsumeProbability() < 0.5 else 0
+    names = [data.PickValueInList(list(VALUES)) for _ in range(count)]
+    return {name: data.PickValueInList(VALUES[name]) for name in names}
+
+
+def _outputs(data: atheris.FuzzedDataProvider) -> list[dict[str, object]]:
+    names = ["output", "label", "mean", "std", "quantiles", "samples", "entropy", "x"]
+    own = [None, {}, {"binary_data": True}, {"binary_data": 1}, {"classification": 1}]
+    return [
+        {"name": data.PickValueInList(names), "parameters": data.PickValueInList(own)}
+        for _ in range(data.ConsumeIntInRange(0, 3))
+    ]
 
 
 def check(body: bytes, header_lengths: list[str]) -> None:
     try:
-        rows = TensorRows(read_request(body, header_lengths).inputs)
+        wanted = read_request(body, header_lengths)
+        check_outputs(wanted, "regression", is_stochastic=True)
+        rows = TensorRows(wanted.inputs)
         n_rows = rows.count(SCHEMA)
         if n_rows > 10_000:
             return

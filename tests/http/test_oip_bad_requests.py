@@ -388,6 +388,13 @@ async def test_errors_of_other_kinds_have_the_same_shape(
     assert "secret" not in assert_problem(response, 500)["error"]
 
 
+async def test_the_doors_refusals_have_the_same_shape(serve: Callable) -> None:
+    app = await serve(keys="required")
+    assert_problem(await app.client.post(STRENGTH, json=SITES), 401)
+    assert_problem(await app.client.get("/v2/models/strength"), 401)
+    assert (await app.client.get("/v2/health/live")).status_code == 200
+
+
 async def test_a_number_beyond_fp32_is_said(serve: Callable) -> None:
     """Answers are finite: a target in units so large that 32 bits do not hold it is refused."""
     app = await serve()
