@@ -15,13 +15,7 @@ from typing import Any, TypeVar
 import torch
 
 from models.device import available_threads
-from models.estimators import (
-    Draw,
-    choose,
-    linearised_floats_per_row,
-    linearised_work_per_row,
-)
-from models.sampling import Plan
+from models.estimators import Draw, choose, linearised_work_per_row
 from service import answers, context, picture
 from service.caller import compute
 from service.computation import (
@@ -38,25 +32,18 @@ from service.observation import Observation, Observer, observe
 from service.registry import Registry
 from service.schemas import DrawRequest, DropoutRequest, UncertaintyRequest
 from service.settings import Settings
+from service.work_limits import MASK_WORK, WorkLimits, too_much
 
 __all__ = ["Address", "Inference"]
 
 T = TypeVar("T")
 A = TypeVar("A", bound=Predicted)
 
-# Work is counted in multiply-adds, of which one core does about 40 billion in a second.
-# To summarise one output; to find one quantile, for each sample; to draw one mask value.
-SUMMARY_WORK = 1_000
-QUANTILE_WORK = 25_000
-MASK_WORK = 100
 # Work, and rows, up to which a request is computed on the event loop: about 1 ms.
 INLINE_WORK = 40_000_000
 INLINE_ROWS = 64
 # Two, so that one long request does not hold up all others.
 COMPUTE_THREADS = 2
-# Outputs held at once by a draw that may stop early, or that is sent whole: 80 MB as drawn, and
-# about twenty times that while they are summarised.
-MOST_KEPT_OUTPUTS = 20_000_000
 
 
 class Inference:
@@ -66,6 +53,7 @@ class Inference:
         self, settings: Settings, registry: Registry, observers: Sequence[Observer] = ()
     ) -> None:
         self._settings = settings
+        self._limits = WorkLimits(settings)
         self._observers = observers
         self._loader = Loader(registry, device=settings.device, most=settings.max_loaded_versions)
         self._threads = ThreadPoolExecutor(COMPUTE_THREADS, thread_name_prefix="compute")
@@ -167,7 +155,7 @@ class Inference:
     ) -> T:
         """Eval mode for rows of any wire format, in the form that it wants; raises as `predict`
         does."""
-        n_rows = self._count(loaded, rows)
+        n_rows = self._limits.count(loaded, rows)
         work = n_rows * loaded.plan.products_per_row
         return await self._answer(work, n_rows, lambda: evaluate(loaded, rows), form)
 
@@ -196,12 +184,12 @@ class Inference:
         )
         # What `auto` stands for is what has to be done.
         planned = choose(loaded.plan, loaded.artifact.schema.target, draw)
-        n_rows = self._count(loaded, rows)
-        self._check_outputs(loaded, n_rows, planned)
+        n_rows = self._limits.count(loaded, rows)
+        self._limits.check_outputs(loaded, n_rows, planned)
         beside = 0
         if planned.estimator != "mc":
             beside = n_rows * linearised_work_per_row(loaded.plan, planned)
-        work = self._check_work(
+        work = self._limits.check_work(
             loaded,
             n_rows,
             1 if planned.estimator == "analytic" else planned.n_samples,
@@ -220,69 +208,13 @@ class Inference:
         instance = request.instances[0] if request.instances else request.instance
         if request.sample >= request.n_samples:
             message = f"of {request.n_samples} samples the last has the number n_samples - 1"
-            raise _too_much("sample", message)
+            raise too_much("sample", message)
         loaded = await self.find(address)
         seed = secrets.randbelow(2**53) if request.seed is None else request.seed
-        self._check_picture(loaded, request)
+        self._limits.check_picture(loaded, request)
         # The masks are drawn twice: to compute with, and to be counted.
-        work = self._check_work(loaded, 1, request.n_samples, mask_work=2 * MASK_WORK)
+        work = self._limits.check_work(loaded, 1, request.n_samples, mask_work=2 * MASK_WORK)
         return await self._compute(work, 1, lambda: picture.look(loaded, request, instance, seed))
-
-    def _count(self, loaded: LoadedVersion, rows: Rows) -> int:
-        """N, within the limit."""
-        n_rows = rows.count(loaded.artifact.schema)
-        most = self._settings.max_rows
-        if n_rows > most:
-            raise _too_much("instances", f"{n_rows} rows are more than the {most} of one request")
-        return n_rows
-
-    def _check_outputs(self, loaded: LoadedVersion, n_rows: int, draw: Draw) -> None:
-        outputs = n_rows * draw.n_samples * loaded.plan.config.out_features
-        most = self._settings.max_returned_samples
-        if draw.keep_samples and outputs > most:
-            message = f"{outputs} sample values in one answer are more than the {most} allowed"
-            raise _too_much("return_samples", f"{message}: fewer rows or samples help")
-        if draw.may_stop_early and draw.estimator != "mc":
-            outputs += n_rows * linearised_floats_per_row(loaded.plan)
-        if (draw.keep_samples or draw.may_stop_early) and outputs > MOST_KEPT_OUTPUTS:
-            message = f"{outputs} sample values with tolerance or deadline_ms are more than the"
-            raise _too_much(
-                "n_samples", f"{message} {MOST_KEPT_OUTPUTS} allowed: fewer rows or samples help"
-            )
-
-    def _check_picture(self, loaded: LoadedVersion, request: DropoutRequest) -> None:
-        masks = picture.count_shown(loaded.plan, request)
-        outputs = request.n_samples * loaded.plan.config.out_features
-        most = self._settings.max_returned_samples
-        if masks + outputs > most:
-            raise _too_much(
-                "n_samples",
-                f"{masks} mask values of this network and {outputs} sample values are more than "
-                f"the {most} of one answer: max_units and fewer samples help",
-            )
-
-    def _check_work(
-        self,
-        loaded: LoadedVersion,
-        n_rows: int,
-        n_samples: int,
-        n_levels: int = 0,
-        mask_work: int = MASK_WORK,
-        beside: int = 0,
-    ) -> int:
-        plan = loaded.plan
-        per_output = plan.products_per_row + SUMMARY_WORK
-        if loaded.artifact.schema.target.task == "regression":
-            per_output += QUANTILE_WORK * n_levels
-        work = n_samples * (n_rows * per_output + mask_work * _mask_values(plan))
-        most = self._settings.max_work
-        if work + beside > most:
-            raise _too_much(
-                "n_samples",
-                f"work of {work + beside} multiply-adds is more than the {most} allowed: fewer "
-                "rows, samples or quantiles help",
-            )
-        return work + beside
 
     async def _answer(
         self,
@@ -326,12 +258,3 @@ class Inference:
         self._waiting += by
         for observer in self._observers:
             observer.queue(self._waiting)
-
-
-def _too_much(field: str, message: str) -> InvalidError:
-    return InvalidError(message, errors=[{"loc": [field], "msg": message}])
-
-
-def _mask_values(plan: Plan) -> int:
-    """Of one sample."""
-    return sum(site.size for site in plan.sites if site.is_active)

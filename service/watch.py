@@ -71,7 +71,9 @@ def _log(scope: Scope, request: RequestContext, route: str, status: int, seconds
     }
     if request.mode:
         fields |= {"model": request.model, "version": request.version, "mode": request.mode}
-    access.log(
-        level, "%s %s %d in %.1f ms", scope["method"], scope["path"], status, 1e3 * seconds,
-        extra={"fields": fields},
-    )  # fmt: skip
+    line = "%s %s %d in %.1f ms"
+    values = (scope["method"], scope["path"], status, 1e3 * seconds)
+    # Not by `log`, which would look for its caller through the whole stack.
+    record = logging.LogRecord(access.name, level, __file__, 0, line, values, None)
+    record.fields = fields
+    access.handle(record)
