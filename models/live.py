@@ -19,6 +19,8 @@ Array = np.ndarray
 BINS = 10
 # No answer is held to be surer than this: one wrong one would else cost infinitely much.
 LEAST_PROBABILITY = 1e-15
+# Nor is any truth farther off than that, so that sums of squares stay numbers.
+LEAST_STD, MOST_STDS = 1e-100, 1e100
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def score_value(columns: Array, truth: float) -> Score:
     if len(columns) == 1:
         return Score(float(columns[0]) - truth)
     mean, std, *ends = columns.tolist()
-    z = (truth - mean) / std
+    std = max(std, LEAST_STD)
+    z = min(max((truth - mean) / std, -MOST_STDS), MOST_STDS)
     below = 0.5 * math.erfc(-z / math.sqrt(2.0))
     density = math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
     return Score(

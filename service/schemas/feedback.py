@@ -22,7 +22,9 @@ class FeedbackEntry(Request):
     ] = None
     row: Annotated[int, Field(ge=0, description="Which row of that request, from 0")] = 0
     row_id: Annotated[RowId | None, Field(description="One of the request's `row_ids`")] = None
-    value: Annotated[float | None, Field(description="In the target's unit")] = None
+    value: Annotated[
+        float | None, Field(ge=-1e100, le=1e100, description="In the target's unit")
+    ] = None
     label: str | None = None
 
     @model_validator(mode="after")

@@ -44,6 +44,18 @@ def test_train_ask_restart_ask_again(
     one.start()
     assert one.ask("birds:uncertainty", instances=[PENGUIN]) == asked
     assert not list(one.home.glob("*.db")), "nothing was kept in SQLite"
+    named = {"instances": [PENGUIN], "row_ids": ["a bird"]}
+    assert one.client.post("/v1/models/birds:uncertainty", json=named).status_code == 200
+    entry = {"row_id": "a bird", "label": "Adelie"}
+    told = one.ask("birds:feedback", feedback=[entry, entry])
+    assert told["results"] == ["counted", "duplicate"]
+    seen = one.client.get("/metrics").text
+    for line in (
+        'dropcast_live_rows{mode="mc_dropout",model="birds",version="1"} 1.0',
+        'dropcast_training_job_duration_seconds_count{status="succeeded"} 1.0',
+        "dropcast_database_up 1.0",
+    ):
+        assert line in seen
 
 
 @pytest.fixture

@@ -158,7 +158,7 @@ BAD: list[tuple[str, str, Any, int, list | None, str]] = [
     ("GET", f"{J}?after=job_nothing", None, 404, None, "no training job"),
     ("GET", "/nothing", None, 404, None, "nothing at /nothing"),
     ("POST", "/v1/models/strength:explode", ask(), 404, None,
-     "no verb 'explode' (the verbs are predict, uncertainty, dropout)"),
+     "no verb 'explode' (the verbs are predict, uncertainty, dropout, feedback)"),
     ("POST", "/v1/models/strength:predicts", ask(), 404, None, "near it: predict"),
     ("POST", "/v1/models/strength/versions/1:predicts", ask(), 404, None, "near it: predict"),
     ("POST", "/v1/models/strength/labels/production:x", ask(), 404, None, "no verb 'x'"),

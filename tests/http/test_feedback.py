@@ -146,6 +146,7 @@ async def test_bad_feedback_says_where_and_counts_nothing(client: httpx.AsyncCli
         ("strength", {"request_id": "r", "row": 1, "value": 1.0}, ["feedback", 1, "row"]),
         ("strength", {"request_id": "r", "value": "1"}, ["feedback", 1, "value"]),
         ("strength", {"request_id": "r", "value": None}, ["feedback", 1]),
+        ("strength", {"request_id": "r", "value": 1e101}, ["feedback", 1, "value"]),
         ("strength", {"request_id": "r", "row": -1, "value": 1.0}, ["feedback", 1, "row"]),
         ("strength", {"row_id": "a", "request_id": "r", "value": 1.0}, ["feedback", 1]),
         ("strength", {"request_id": "r", "value": 1.0, "truth": 2.0}, ["feedback", 1, "truth"]),
