@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 from starlette.routing import compile_path
@@ -92,16 +93,31 @@ RULES: dict[tuple[str, str], Need] = {
 # Answered whatever the load: who asks decides whether this process gets any more.
 NEVER_REFUSED = ("/health", "/v2/health/", "/metrics")
 
-_COMPILED = [(method, compile_path(path)[0], need) for (method, path), need in RULES.items()]
+_PATTERNS = {path: compile_path(path)[0] for _, path in RULES}
 
 
 def need_of(method: str, path: str) -> Need:
     """What a request needs, by the first row that matches."""
     asked = "GET" if method == "HEAD" else method
-    found = (need for known, pattern, need in _COMPILED if known == asked and pattern.match(path))
+    found = (
+        need
+        for (known, template), need in RULES.items()
+        if known == asked and _PATTERNS[template].match(path)
+    )
     return next(found, ADMIN)
 
 
 def is_enough(scopes: frozenset[Scope], need: Need) -> bool:
     """Whether a key of these scopes opens what needs that."""
     return need is None or Scope.ADMIN in scopes or bool(scopes & need)
+
+
+def methods_at(path: str) -> list[str]:
+    """The methods of what is at a path: of the row that names it most closely."""
+    found = [known for known in RULES if _PATTERNS[known[1]].match(path)]
+    closest = max((_literal(template) for _, template in found), key=len, default="")
+    return sorted({method for method, template in found if _literal(template) == closest})
+
+
+def _literal(template: str) -> str:
+    return re.sub(r"\{[^}]*\}", "", template)

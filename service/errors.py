@@ -27,6 +27,7 @@ from models.errors import (
     NonFiniteError,
     NotStochasticError,
 )
+from service.access import methods_at
 from service.wording import describe
 
 log = logging.getLogger(__name__)
@@ -291,4 +292,8 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
         404: f"there is nothing at {request.scope['path']}",
         405: f"{request.method} is not possible at {request.scope['path']}",
     }.get(error.status_code, str(error.detail))
-    return problem(request, kind, detail, headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        # The routers know of one of them alone.
+        headers["Allow"] = ", ".join(methods_at(request.scope["path"])) or headers.get("Allow", "")
+    return problem(request, kind, detail, headers=headers)

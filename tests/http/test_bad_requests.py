@@ -373,3 +373,22 @@ async def test_an_input_that_makes_the_network_overflow_is_named(serve: Callable
         problem = assert_problem(await app.client.post(path, json=ask()), 422)
         assert problem["errors"][0]["loc"] == ["instances", 0]
         assert "finite" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        (P, "POST"),
+        (A, "DELETE, PUT"),
+        (J, "GET, POST"),
+        (f"{J}/x:cancel", "POST"),
+        ("/v1/datasets/x", "DELETE, GET"),
+        ("/v1/models/m/versions/1", "DELETE, GET"),
+    ],
+)
+async def test_a_method_that_is_not_possible_is_told_which_are(
+    client: httpx.AsyncClient, path: str, methods: str
+) -> None:
+    response = await client.patch(path)
+    assert_problem(response, 405)
+    assert response.headers["allow"] == methods
