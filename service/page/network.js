@@ -12,7 +12,9 @@ const LEAST_LINK = 0.06;
 export function drawNetwork(place, look, { mode, unit, choose }) {
   const hadFocus = place.contains(document.activeElement);
   const { layers, links } = look.network;
-  const width = Math.max(280, place.clientWidth);
+  // On large screens it grows with the type around it.
+  const scale = Math.max(1, parseFloat(getComputedStyle(document.documentElement).fontSize) / 15);
+  const width = Math.max(280, place.clientWidth / scale);
   const label = Math.min(170, Math.max(64, width * 0.2));
   const most = Math.max(...layers.map((layer) => layer.shown.length));
   const height = TOP + most * ROW + 8;

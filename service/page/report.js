@@ -21,7 +21,7 @@ export function showReport(place, card, result = null) {
       facts(card),
     ),
     element("div", { class: "columns" }, plots.map((plot) => element("div", { class: "card" }, element("h3", {}, plot.title), plot.node))),
-    plots.length ? null : element("p", { class: "empty" }, "This version was made before reports were kept: its metrics are all there is."),
+    ...(plots.length ? [] : [element("p", { class: "empty" }, "This version was made before reports were kept: its metrics are all there is.")]),
   );
   for (const plot of plots) plot.draw?.();
 }

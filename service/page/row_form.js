@@ -14,7 +14,7 @@ export class RowForm {
     this.shown = 0;
     const fields = card.features.map((feature) => this.fieldFor(feature));
     const search = element("input", { type: "search", oninput: () => this.filter(search.value) });
-    this.fields = element("div", { class: "fields" }, fields);
+    this.fields = element("div", { class: fields.length > MANY ? "fields many" : "fields" }, fields);
     this.node = element(
       "form", { novalidate: true, onsubmit: (event) => (event.preventDefault(), onSubmit()) },
       fields.length > MANY ? field(`Find one of ${fields.length} features`, search) : null,

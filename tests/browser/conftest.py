@@ -63,8 +63,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     few = TrainingOptions(epochs=25)
     strength = Recipe("compressive_strength", hidden=(64, 64), training=few)
     small = Recipe("compressive_strength", hidden=(16, 16), training=TrainingOptions(epochs=2))
-    publish(one.home, "large", large_table(), Recipe(
-        "kind", hidden=(1024, 1024, 1024), training=TrainingOptions(epochs=1)))  # fmt: skip
+    large = Recipe(
+        "kind",
+        hidden=(1024, 1024, 1024),
+        training=TrainingOptions(epochs=1),
+        validation_fraction=0.05,
+        calibration_fraction=0.05,
+    )
+    publish(one.home, "large", large_table(), large)
     publish(one.home, "plain", concrete, Recipe(**vars(small) | {"p": 0.0}))
     publish(one.home, "weights", concrete, Recipe(**vars(small) | {"dropout": "dropconnect"}))
     publish(one.home, "penguins", penguins, Recipe("species", hidden=(64, 64), training=few))

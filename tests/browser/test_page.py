@@ -347,8 +347,10 @@ def test_every_part_is_accessible_at_every_width(visit: Visit, scheme: str) -> N
     for part in PARTS:
         visit.open(f"#/{part}")
         expect(page.locator(f"#{part} {settled[part]}").first).to_be_visible()
-        for width in (1440, 360) if scheme == "light" else (1440,):
+        # What the theme does not change is looked at once.
+        rules = None if scheme == "light" else {"runOnly": ["color-contrast"]}
+        found = Axe().run(page, options=rules)
+        assert found.violations_count == 0, (part, found.generate_report())
+        for width in (360, 1440):
             page.set_viewport_size({"width": width, "height": 900})
-            found = Axe().run(page)
-            assert found.violations_count == 0, (part, width, found.generate_report())
             page.wait_for_function(f"document.documentElement.scrollWidth <= {width}")
