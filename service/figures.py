@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 import weakref
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,10 @@ FILES: Mapping[Kind, str] = {
     "gauge": "gauge_livesum",
     "histogram": "histogram",
 }
+
+
+PREFIX = "dropcast-metrics-"
+NEW_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,8 @@ class Figures:
 
     def __init__(self, folder: Path | None = None) -> None:
         if folder is None:
-            folder = Path(tempfile.mkdtemp(prefix="dropcast-metrics-"))
+            _sweep()
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX))
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
@@ -146,6 +152,20 @@ class Figures:
     ) -> Cell:
         key = mmap_key(family.name, family.name + suffix, [*names], [*values], family.help)
         return Cell(self._files[family.kind], key)
+
+
+def _sweep() -> None:
+    """Removes what processes that were killed have left of folders of their own."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        try:
+            if time.time() - folder.stat().st_mtime < NEW_SECONDS:
+                continue  # Its process may be about to lock it.
+            lock = _lock(folder, "0")
+        except OSError:
+            continue  # Another's, or gone.
+        if lock is not None:
+            with lock:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _take_slot(folder: Path) -> tuple[str, IO[str]]:

@@ -8,6 +8,7 @@ variables OTEL_*.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 STAGES = ("decode", "queue", "compute", "encode")
 # How long the last spans may take to be sent at the end.
-FLUSH_MILLISECONDS = 2000
+FLUSH_SECONDS = 2.0
 
 
 class TracingError(Exception):
@@ -51,7 +52,8 @@ def make_provider() -> TracerProvider:
             "'dropcast[tracing]'"
         ) from None
     named = Resource({"service.name": "dropcast"}).merge(OTELResourceDetector().detect())
-    provider = TracerProvider(resource=named)
+    # `Tracing.close` ends it, within a bounded time.
+    provider = TracerProvider(resource=named, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider
 
@@ -133,6 +135,7 @@ class Tracing:
             self._tracer.start_span(name, inside, start_time=began).end(ended)
 
     def close(self) -> None:
-        """Sends what is left, and ends."""
-        self._provider.force_flush(FLUSH_MILLISECONDS)
-        self._provider.shutdown()
+        """Sends what is left, unless that takes long: the collector may be gone."""
+        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        ending.start()
+        ending.join(FLUSH_SECONDS)
