@@ -54,7 +54,7 @@ def large_table() -> pa.Table:
     return pa.table(columns | {"kind": kinds})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Models: concrete (two versions), penguins, weights (DropConnect), plain (no dropout),
     and large (three layers of 1,024)."""
@@ -81,8 +81,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     one.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Ended with its module: as long as it runs, no other test may have an event loop."""
     with sync_playwright() as playwright:
         one = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield one
