@@ -20,7 +20,6 @@ import pyarrow.parquet
 
 from models.errors import DataError
 from models.ingest import (
-    BLOCK_BYTES,
     MISSING_WORDS,
     Format,
     checked_lines,
@@ -32,8 +31,9 @@ from models.ingest import (
 from models.limits import Limits, check_bytes, check_names
 from models.tally import ColumnProfile, profile_pieces
 
-# Larger files, packed or not, come in pieces of about this size.
-PIECE_BYTES = 1 << 23
+# Larger files, packed or not, come in pieces; of CSV Arrow reads 32 ahead.
+SMALL_BYTES = 1 << 23
+PIECE_BYTES = 1 << 22
 PIECE_ROWS = 1 << 16
 TIME = r"^\d{2}:\d{2}(:\d{2})?$"
 # The types that Arrow tries for a column of CSV, in its order; what fits none is text.
@@ -44,7 +44,7 @@ CHAIN = [
 
 
 class ChangedTypeError(Exception):
-    """A later piece of a CSV file is not of the first one's types, or a row is longer than it."""
+    """A later piece of a CSV file is not of the first one's types."""
 
 
 def profile_file(
@@ -99,10 +99,10 @@ def _pieces_of(
 
 def _is_small(path: Path, file_format: Format) -> bool:
     size = path.stat().st_size
-    if file_format == "parquet" and size <= PIECE_BYTES:
+    if file_format == "parquet" and size <= SMALL_BYTES:
         with naming_faults(path, file_format):
             size = max(size, parquet_parts(path, Limits()).n_bytes)
-    return size <= PIECE_BYTES
+    return size <= SMALL_BYTES
 
 
 def _csv_pieces(path: Path, limits: Limits) -> Iterator[pa.Table]:
@@ -120,11 +120,14 @@ def _csv_pieces_as_begun(path: Path, limits: Limits) -> Iterator[pa.Table]:
     delimiter = first_delimiter(path, limits)
     try:
         with path.open("rb") as file:
-            for batch in _csv_reader(file, delimiter, {}, PIECE_BYTES):
+            for batch in _csv_reader(file, delimiter, {}):
                 yield pa.Table.from_batches([batch])
     except pa.ArrowInvalid as error:
-        if "conversion error" in str(error) or "straddl" in str(error):
+        if "conversion error" in str(error):
             raise ChangedTypeError from error
+        if "straddl" in str(error):
+            message = f"a row has more than the {PIECE_BYTES} bytes allowed in a large file"
+            raise DataError("row_too_long", message) from error
         raise
 
 
@@ -132,17 +135,17 @@ def _csv_batches(path: Path, delimiter: str, types: dict[str, pa.DataType]) -> I
     """All columns in the types given; without any, as bytes."""
     if not types:
         with path.open("rb") as file:
-            names = _csv_reader(file, delimiter, {}, BLOCK_BYTES).schema.names
+            names = _csv_reader(file, delimiter, {}).schema.names
         types = dict.fromkeys(names, pa.binary())
     with path.open("rb") as file:
-        for batch in _csv_reader(file, delimiter, types, BLOCK_BYTES):
+        for batch in _csv_reader(file, delimiter, types):
             yield pa.Table.from_batches([batch])
 
 
-def _csv_reader(file: Any, delimiter: str, types: dict[str, pa.DataType], block_bytes: int) -> Any:
+def _csv_reader(file: Any, delimiter: str, types: dict[str, pa.DataType]) -> Any:
     return pyarrow.csv.open_csv(
         file,
-        read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=block_bytes),
+        read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=PIECE_BYTES),
         parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=pyarrow.csv.ConvertOptions(
             null_values=MISSING_WORDS, strings_can_be_null=True, column_types=types

@@ -22,7 +22,7 @@ ROWS = 1500
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "PIECE_BYTES", 1 << 13)
     monkeypatch.setattr(pieces, "PIECE_ROWS", 256)
-    monkeypatch.setattr(pieces, "BLOCK_BYTES", 1 << 13)
+    monkeypatch.setattr(pieces, "SMALL_BYTES", 1 << 13)
 
 
 def columns() -> dict[str, list[object]]:
@@ -113,6 +113,14 @@ def test_a_broken_row_of_a_later_piece_is_named_by_its_line(
     with pytest.raises(DataError) as caught:
         profile_file(path, kind, Limits())
     assert fault in str(caught.value)
+
+
+def test_a_row_longer_than_a_piece_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    path.write_text("a,b\n" + "1,2\n" * 3000 + f"1,{'x' * (1 << 15)}\n")
+    with pytest.raises(DataError) as caught:
+        profile_file(path, "csv", Limits())
+    assert caught.value.code in ("row_too_long", "cell_too_long")
 
 
 def test_a_line_is_one_of_the_file_also_behind_texts_over_several_lines(tmp_path: Path) -> None:
