@@ -38,6 +38,7 @@ from service.routes import (
 )
 from service.settings import Settings
 from service.standing import Standing
+from service.sweeping import Sweeper
 from service.tracing import Tracing, make_provider
 from service.watch import Watch
 
@@ -80,6 +81,7 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
     app.state.inference = Inference(settings, registry, [counted, app.state.memory])
     app.state.keys = Keys(database)
     app.state.key_ring = KeyRing()
+    app.state.sweeper = Sweeper(settings, database, registry)
     app.state.is_ready = False
     for room in (
         feedback, inference, open_inference, models, datasets, training_jobs, health, metrics, page,
@@ -117,9 +119,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await asyncio.to_thread(app.state.database.migrate)
     await _refresh(app)
     tasks = [asyncio.create_task(_follow(app)), asyncio.create_task(app.state.memory.keep())]
+    app.state.sweeper.start()
     app.state.is_ready = True
     yield
     app.state.is_ready = False
+    await asyncio.to_thread(app.state.sweeper.stop)
     for task in tasks:
         task.cancel()
     await app.state.memory.flush()

@@ -167,6 +167,14 @@ class Registry:
         # Who answers with it holds it in memory.
         self._storage.remove(artifact_name(model, found.version, found.artifact_sha256))
 
+    def discard_version(self, model: str, version: int) -> bool:
+        """Removes a version if no alias means it; whether it did."""
+        try:
+            self.delete_version(model, str(version))
+        except (ConflictError, NotFoundError):
+            return False
+        return True
+
     def reserve_version(self, session: Session, model: str) -> int:
         """A number for a new version, given away once."""
         _take_turn(session, model)

@@ -30,6 +30,18 @@ class Settings(BaseSettings):
             "it in `HOME`"
         ),
     ] = None
+    keep_versions: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            description="Newest versions of a model that stay without an alias, older ones go; "
+            "without it all stay",
+        ),
+    ] = None
+    checkpoint_days: Annotated[
+        float,
+        Field(ge=0, description="How long a failed or cancelled job can resume where it was"),
+    ] = 7.0
     host: Annotated[str, Field(description="Address to listen on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on")] = 8000
     keys: Annotated[

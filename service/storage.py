@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,7 +103,6 @@ class RemoteStorage(Storage):
         from fsspec.core import url_to_fs  # noqa: PLC0415
 
         with _told():
-            # Other processes write there, too: nothing may be remembered.
             self._files, root = url_to_fs(url, use_listings_cache=False)
         self._root = str(root).rstrip("/")
         self._cache = home / "cache"
@@ -115,7 +115,7 @@ class RemoteStorage(Storage):
         partial = self.scratch()
         try:
             with _told():
-                parts = self._files.find(self._at(name))
+                parts = self._find(name)
                 for part in parts:
                     rest = str(part).removeprefix(self._at(name)).lstrip("/")
                     target = partial / rest if rest else partial
@@ -152,12 +152,19 @@ class RemoteStorage(Storage):
         depth = pattern.count("/") + 1
         newest: dict[str, float] = {}
         with _told():
-            found = self._files.find(self._at(pattern.partition("/")[0]), detail=True)
+            found = self._find(pattern.partition("/")[0])
         for path, info in found.items():
             parts = str(path).removeprefix(f"{self._root}/").split("/")
+            if len(parts) < depth or info.get("type") != "file":
+                continue  # What a client reports of a folder that it finds empty.
             name = "/".join(parts[:depth])
             newest[name] = max(newest.get(name, 0.0), _moment(info))
         return [Entry(name, modified) for name, modified in newest.items()]
+
+    def _find(self, name: str) -> dict[str, Any]:
+        # Other processes write there, too: nothing may be remembered.
+        self._files.invalidate_cache()
+        return dict(self._files.find(self._at(name), detail=True))
 
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}"
@@ -185,7 +192,8 @@ def _told() -> Iterator[None]:
 
 
 def _moment(info: dict[str, Any]) -> float:
-    moment = info.get("LastModified") or info.get("mtime") or info.get("created") or 0.0
+    # Of unknown age it is new.
+    moment = info.get("LastModified") or info.get("mtime") or info.get("created") or time.time()
     return float(moment.timestamp() if hasattr(moment, "timestamp") else moment)
 
 
