@@ -39,6 +39,7 @@ class Toll:
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     different: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
         kills = ", ".join(f"{count} {victim}" for victim, count in sorted(toll.kills.items()))
         outcomes = [len(jobs) for jobs in (toll.lost, toll.doubled, toll.different)]
         figures = [toll.jobs, toll.attempts, *outcomes, round(toll.seconds)]
-        for fault in (*toll.lost, *toll.doubled, *toll.different):
+        for fault in (*toll.lost, *toll.doubled, *toll.different, *toll.left):
             print(f"{name}: {fault}")
         table.add_row(name, f"{toll.kills.total()}: {kills}", *map(str, figures))
     Console(width=120).print(table)
@@ -77,10 +78,13 @@ def wreak(home: Path, database_url: str | None, *, kills: int, seed: int) -> Tol
         stream = _Stream(fleet, dataset)
         stream.start()
         chance = random.Random(seed)
+        kinds: list[str] = []
         while toll.kills.total() < kills:
+            kinds = kinds or chance.sample(["api", "worker", "trainer"], 3)
             # About two kills in the time that a job takes undisturbed, whatever the machine.
             time.sleep(chance.uniform(0.0, taken.total_seconds()))
-            toll.kills.update(_kill(fleet, chance))
+            if _kill(fleet, kinds[-1], chance):
+                toll.kills[kinds.pop()] += 1
             fleet.revive()
         stream.stop()
         _count(fleet, stream.jobs, toll)
@@ -115,23 +119,22 @@ class _Stream(threading.Thread):
         self.join(180)
 
 
-def _kill(fleet: Fleet, chance: random.Random) -> list[str]:
-    """What was killed: a process of a kind that was chosen before it was there."""
-    kind = chance.choice(["api", "worker", "trainer"])
+def _kill(fleet: Fleet, kind: str, chance: random.Random) -> bool:
+    """Kills a process of that kind, as soon as there is one; False if none came."""
     until = time.monotonic() + 10.0
     while not (victims := _processes(fleet)[kind]) and time.monotonic() < until:
         time.sleep(0.05)
         fleet.revive()
     if not victims:
-        return []
+        return False
     victim = chance.choice(victims)
     with contextlib.suppress(ProcessLookupError):
         os.kill(victim, signal.SIGKILL)
         for process in fleet.members.values():
             if process.pid == victim:
                 process.wait()
-        return [kind]
-    return []
+        return True
+    return False
 
 
 def _processes(fleet: Fleet) -> dict[str, list[int]]:
@@ -168,3 +171,4 @@ def _count(fleet: Fleet, jobs: dict[str, str], toll: Toll) -> None:
             toll.doubled.append(model)
         if fleet.weights(model) != expected:
             toll.different.append(model)
+    toll.left = [folder.name for folder in (fleet.home / "jobs").iterdir()]
