@@ -17,9 +17,11 @@ from benchmarks import (
     jobs,
     mnist,
     operations,
+    overload,
     prediction_sets,
     search,
     shift,
+    soak,
     uci,
     upload,
     wire,
@@ -36,6 +38,8 @@ BENCHMARKS = {
     "prediction_sets": prediction_sets.run,
     "shift": shift.run,
     "search": search.run,
+    "soak": soak.run,
+    "overload": overload.run,
     "uci": uci.run,
     "upload": upload.run,
     "mnist": mnist.run,
@@ -66,6 +70,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
     parser.add_argument(
         "--gigabytes", type=float, default=1.0, help="of the file that upload sends"
+    )
+    parser.add_argument(
+        "--minutes", type=float, help="that soak (15) and overload (1) take, start aside"
     )
     parser.add_argument("--kills", type=int, default=60, help="processes that chaos kills")
     parser.add_argument("--seed", type=int, default=0, help="of when chaos kills which")

@@ -193,7 +193,8 @@ def problem(
 
 
 def _is_open_inference(request: Request) -> bool:
-    path = request.url.path
+    # Not `request.url`: a Host header may make an address of it that cannot be taken apart.
+    path: str = request.scope["path"]
     return path == "/v2" or path.startswith("/v2/")
 
 
