@@ -22,6 +22,7 @@ from benchmarks import (
     search,
     shift,
     soak,
+    swap,
     uci,
     upload,
     wire,
@@ -37,6 +38,7 @@ BENCHMARKS = {
     "coverage": coverage.run,
     "prediction_sets": prediction_sets.run,
     "shift": shift.run,
+    "swap": swap.run,
     "search": search.run,
     "soak": soak.run,
     "overload": overload.run,
@@ -76,6 +78,7 @@ def main() -> None:
     )
     parser.add_argument("--kills", type=int, default=60, help="processes that chaos kills")
     parser.add_argument("--seed", type=int, default=0, help="of when chaos kills which")
+    parser.add_argument("--swaps", type=int, default=50, help="of production, under load")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(BENCHMARKS)
     if unknown:
