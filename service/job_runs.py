@@ -146,7 +146,8 @@ class JobRuns:
             if promote and verdict.is_comparison and present != verdict.rival:
                 promote = False
                 reason = f"production moved to version {present} while this one was compared"
-            registry.add_version(session, model, job.version, card, promote=promote)
+            told = {**card, "promotion": reason}
+            registry.add_version(session, model, job.version, told, promote=promote)
             job.metrics = dict(card["metrics"])
             job.result = {
                 "model": model,

@@ -26,6 +26,13 @@ class Card(BaseModel):
     calibration: dict[str, Any]
     provenance: dict[str, Any]
     artifact_sha256: str
+    promotion: Annotated[
+        str | None,
+        Field(
+            description="Why it went into production when it was made, or not: what it was "
+            "compared with, on which rows, and both scores"
+        ),
+    ] = None
     report: Annotated[
         dict[str, Any] | None,
         Field(

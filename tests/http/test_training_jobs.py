@@ -293,6 +293,9 @@ async def test_a_comparison_holds_only_while_production_stands(
         results.append(runs.publish(registry, lease, card, verdict))
     assert [(r["version"], r["promoted"]) for r in results] == [(2, False), (3, True), (4, False)]
     assert results[2]["promotion"] == "production moved to version 3 while this one was compared"
+    for result in results:
+        told = (await client.get(f"/v1/models/concrete/versions/{result['version']}")).json()
+        assert told["promotion"] == result["promotion"]
     assert registry.find_artifact("concrete", "production")[0] == 3
 
 
