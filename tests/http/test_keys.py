@@ -183,9 +183,11 @@ def test_every_route_has_a_scope_in_the_table(tmp_path: Path) -> None:
     """A new route belongs into `service/access.py`; until then only an admin's key opens it."""
     found = list(routes_of(create_app(Settings(home=tmp_path))))
     assert len(found) > 25
-    for method, path in found:
+    for method, own_path in found:
+        # One file of the page is a route of its own; the row of its files is for it, too.
+        path = "/page/{name}" if own_path.startswith("/page/") else own_path
         assert (method, path) in RULES, f"no row in service/access.py for {method} {path}"
-        asked = path.replace("{path:path}", "a/b")
+        asked = own_path.replace("{path:path}", "a/b")
         for name in ("model", "version", "alias", "job", "dataset", "verb"):
             asked = asked.replace(f"{{{name}}}", "thing")
         assert need_of(method, asked) == RULES[method, path], f"{asked} is taken for another row"
