@@ -1,7 +1,7 @@
 """What the document says holds on the real service: a few hundred of schemathesis's requests.
 
 More of them: `python -m service.cli serve --no-worker`, and then as below with
-`--max-examples 50` and without `--phases`.
+`--max-examples 100 --phases coverage,fuzzing,stateful`: 5,000 in ten minutes.
 """
 
 import os
