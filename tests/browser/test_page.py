@@ -116,7 +116,7 @@ def test_dropconnect_drops_weights_and_a_model_without_dropout_says_so(visit: Vi
     page.get_by_label("Model", exact=True).select_option("plain")
     expect(page.get_by_role("alert")).to_contain_text("The model has no dropout")
     expect(page.get_by_role("button", name="Draw new masks")).to_be_disabled()
-    visit.expect_refusal(422)
+    visit.expect_failure("status of 422")
 
 
 def test_a_large_network_is_drawn_in_part_and_says_so(visit: Visit) -> None:
@@ -169,7 +169,7 @@ def test_an_error_is_shown_at_its_field(visit: Visit) -> None:
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_have_count(0)
     expect(page.locator(".distribution")).to_be_visible()
-    visit.expect_refusal(422)
+    visit.expect_failure("status of 422")
 
 
 def test_the_band_opens_where_data_end(visit: Visit) -> None:
@@ -218,7 +218,7 @@ def test_a_dropped_file_becomes_a_model_in_production(visit: Visit, service: Ser
     page.get_by_role("button", name="Start training").click()
     p = page.get_by_label("p, probability of being dropped")
     expect(p).to_have_attribute("aria-invalid", "true")
-    visit.expect_refusal(422)
+    visit.expect_failure("status of 422")
     p.fill("0.2")
     page.get_by_label("Hidden units").fill("16, 16")
     page.get_by_label("Epochs, at most").fill("6")
@@ -318,7 +318,7 @@ def test_a_key_is_asked_for_and_kept_in_memory_alone(visit: Visit) -> None:
     expect(dialog).to_be_visible()
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("alert")).to_contain_text("A key is due")
-    visit.expect_refusal(401)
+    visit.expect_failure("status of 401")
 
 
 def test_without_models_and_without_a_service_the_page_says_so(visit: Visit) -> None:
@@ -332,7 +332,7 @@ def test_without_models_and_without_a_service_the_page_says_so(visit: Visit) -> 
     page.route("**/v1/**", lambda route: route.abort())
     page.get_by_role("link", name="Train", exact=True).click()
     expect(page.get_by_role("alert").first).to_contain_text("The service does not answer")
-    visit.said = [text for text in visit.said if "ERR_FAILED" not in text]
+    visit.expect_failure("ERR_FAILED")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
