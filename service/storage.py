@@ -55,6 +55,8 @@ class Storage:
         """Moves a file or folder to its place, for good; stored already, it is left as it is."""
         place = self._home / name
         if place.exists():
+            # Needed again, it is no longer old.
+            os.utime(place)
             return
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
