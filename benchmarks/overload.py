@@ -22,7 +22,7 @@ from benchmarks.plain_http import Answer, ask, prepare
 
 OFFERED = 4.0
 # Requests that wait: about a second of work, which is then also the longest wait.
-WAITING = 12
+WAITING = 8
 # Of one request alone; heavy enough that the sender's share of the machine is small.
 TARGET_SECONDS = 0.15
 LONGEST_RECOVERY = 60.0
