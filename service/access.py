@@ -107,6 +107,15 @@ def need_of(method: str, path: str) -> Need:
     return next(found, ADMIN)
 
 
+# What of a version's report is rows of the table, and so no more than training keys may read.
+ROWS_OF_REPORT = frozenset({"excerpt", "residuals"})
+
+
+def may_read_rows(scopes: frozenset[Scope] | None) -> bool:
+    """Whether a key of these scopes reads training rows; None: no keys are needed."""
+    return scopes is None or is_enough(scopes, TRAIN)
+
+
 def is_enough(scopes: frozenset[Scope], need: Need) -> bool:
     """Whether a key of these scopes opens what needs that."""
     return need is None or Scope.ADMIN in scopes or bool(scopes & need)

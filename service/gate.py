@@ -115,6 +115,7 @@ def _check_scope(request: Request, key: KnownKey | None, need: frozenset[Scope])
     if key is None:
         raise UnauthorizedError
     request.state.key = key.id
+    request.state.scopes = key.scopes
     if not is_enough(key.scopes, need):
         wanted, has = " or ".join(sorted(need)), ", ".join(sorted(key.scopes))
         raise ForbiddenError(f"this needs a key with the scope {wanted}; this key has {has}")

@@ -14,6 +14,7 @@ from typing import IO, Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
 
+from service.access import ROWS_OF_REPORT, may_read_rows
 from service.artifact_files import unpack
 from service.envelope import body_chunks, read_json
 from service.inference import Address
@@ -55,9 +56,13 @@ def get_model(registry: RegistryOf, model: str) -> JsonResponse:
 
 
 @router.get("/{model}/versions/{version}", responses={200: {"model": Card}, **problems(404)})
-def get_version(registry: RegistryOf, model: str, version: str) -> JsonResponse:
-    """A version's card."""
-    return JsonResponse(registry.card(model, version))
+def get_version(request: Request, registry: RegistryOf, model: str, version: str) -> JsonResponse:
+    """A version's card; rows of its table are only for keys that may train."""
+    card = registry.card(model, version)
+    if "report" in card and not may_read_rows(getattr(request.state, "scopes", None)):
+        shown = {k: v for k, v in card["report"].items() if k not in ROWS_OF_REPORT}
+        card = card | {"report": shown}
+    return JsonResponse(card)
 
 
 @router.get(

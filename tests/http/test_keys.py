@@ -66,6 +66,20 @@ async def test_scopes(
             assert {PREDICT: "predict", JOBS: "train", PROMOTE: "admin"}[what] in detail
 
 
+@pytest.mark.parametrize(
+    ("scopes", "is_trusted"), [(["predict"], False), (["train"], True), (["admin"], True)]
+)
+async def test_rows_of_the_table_are_for_keys_that_may_train(
+    serve: Callable, home: Path, scopes: list[str], *, is_trusted: bool
+) -> None:
+    _, key = make_key(home, *scopes)
+    app = await serve(keys="required")
+    response = await ask_as(app.client, key, ("GET", "/v1/models/strength/versions/1"))
+    report = response.json()["report"]
+    assert report["risk_coverage"]
+    assert ("excerpt" in report) == ("residuals" in report) == is_trusted
+
+
 async def test_both_headers_carry_a_key(serve: Callable, home: Path) -> None:
     _, key = make_key(home, "predict")
     app = await serve(keys="required")
