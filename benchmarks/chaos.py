@@ -106,13 +106,18 @@ class _Stream(threading.Thread):
 
     def run(self) -> None:
         while not self._stopping.is_set():
-            waiting = self._fleet.ask("GET", "/v1/training_jobs?status=queued").json()["data"]
-            if len(waiting) >= IN_FLIGHT:
-                self._stopping.wait(0.5)
-                continue
-            model = f"m{len(self.jobs)}"
-            request = {"model": model, "dataset": self._dataset, **REQUEST}
-            self.jobs[model] = self._fleet.submit(model, **request)
+            # An API that is killed sooner than it starts answers nobody for long.
+            with contextlib.suppress(TimeoutError):
+                self._feed()
+
+    def _feed(self) -> None:
+        waiting = self._fleet.ask("GET", "/v1/training_jobs?status=queued").json()["data"]
+        if len(waiting) >= IN_FLIGHT:
+            self._stopping.wait(0.5)
+            return
+        model = f"m{len(self.jobs)}"
+        request = {"model": model, "dataset": self._dataset, **REQUEST}
+        self.jobs[model] = self._fleet.submit(model, **request)
 
     def stop(self) -> None:
         self._stopping.set()
