@@ -50,7 +50,8 @@ function reason(card, row) {
   const value = measure === "std" ? row.std : row.entropy;
   const name = measure === "std" ? "the total std" : "the entropy";
   const is = row.decision === "accept" ? "is not above" : "is above";
-  return ` ${name}, ${number(value)}, ${is} the threshold ${number(threshold)} found at calibration`;
+  const advice = row.decision === "accept" ? "rely on it" : "better not rely on it";
+  return ` ${advice}: ${name}, ${number(value)}, ${is} the threshold ${number(threshold)} found at calibration`;
 }
 
 function flags(found) {
