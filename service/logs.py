@@ -22,8 +22,6 @@ def configure_logging(level: str, form: str = "text") -> None:
     handler.setFormatter(TextLines() if is_text else JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    # Otherwise it adds a handler of its own, with lines of another form.
-    logging.getLogger("dbos").addHandler(logging.NullHandler())
 
 
 class TextLines(logging.Formatter):
