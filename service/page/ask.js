@@ -18,7 +18,7 @@ export function open(place) {
 class Desk {
   constructor(place) {
     this.place = place;
-    place.replaceChildren(element("p", { class: "loading", role: "status" }, "Loading a model …"));
+    place.replaceChildren(element("p", { class: "loading", role: "status" }, "Waiting for a model …"));
   }
 
   begin(choice) {

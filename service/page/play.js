@@ -21,7 +21,7 @@ class Stage {
   constructor(place) {
     this.place = place;
     this.mode = "train";
-    this.place.replaceChildren(element("p", { class: "loading", role: "status" }, "Loading a model …"));
+    this.place.replaceChildren(element("p", { class: "loading", role: "status" }, "Waiting for a model …"));
     this.askForP = settled(120, () => this.load());
   }
 
