@@ -16,12 +16,12 @@ import torch
 
 from models.artifact import Artifact
 from models.calibration import LEAST_ROWS, calibrate
-from models.errors import DataError, EncodeError
+from models.errors import DataError
 from models.evidence import excerpt_rows, gather
 from models.held_out import N_SAMPLES, hold_out
 from models.interval_choice import choose_scores
 from models.mlp import DropoutKind, MLPConfig
-from models.report import analytic_gaps, mean_nll, measure, sampling_curve, weight_scaling
+from models.report import analytic_gaps, measure, sampling_curve, weight_scaling
 from models.sampling import make_plan
 from models.schema_inference import (
     encode_features,
@@ -29,7 +29,6 @@ from models.schema_inference import (
     infer_schema,
     infer_task,
     labelled_rows,
-    records,
 )
 from models.settling import settle
 from models.table import Schema, Task
@@ -188,22 +187,6 @@ def finish(
         dict(provenance),
         report,
     )
-
-
-def proper_score(artifact: Artifact, held_out: pa.Table) -> float | None:
-    """Mean negative log-likelihood (nats) in MC mode of rows with known targets, so that two
-    versions of the same task and labels can be compared on the same rows; None if these rows do
-    not fit the artifact."""
-    schema = artifact.schema
-    if schema.target.name not in held_out.column_names:
-        return None
-    try:
-        x = artifact.encode(records(held_out, schema))
-        y = torch.from_numpy(encode_target(held_out, schema))
-    except (DataError, EncodeError, LookupError, TypeError, ValueError, pa.ArrowException):
-        return None
-    found = hold_out(make_plan(artifact.network), schema.target, Split(x, y))
-    return mean_nll(found)
 
 
 def count_folds(n_rows: int, n_calibration: int) -> int:

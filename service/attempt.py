@@ -20,7 +20,8 @@ from service.errors import NotFoundError
 from service.job_runs import JobRuns, Lease, LostJobError, Report
 from service.processes import machine_memory
 from service.promotion import Verdict
-from service.registry import PRODUCTION, Registry
+from service.registry import Registry
+from service.rivals import describe_rival
 from service.settings import Settings
 from service.trainer_process import TrainerDiedError, TrainerProcess
 
@@ -187,7 +188,9 @@ class Attempt:
     def _specify(self) -> dict[str, Any]:
         """What the child is told of its job."""
         dataset, job = self._check(), self._read()
-        rival = self._registry.find_artifact(job.model, PRODUCTION)
+        rival = None
+        if job.request["promote"] == "if_better":
+            rival = describe_rival(job.model, self._registry, self._runs, self._datasets)
         self._own = open_folder(self._folder, self.lease.attempt, self.lease.device)
         return {
             "id": self._id,
@@ -196,7 +199,7 @@ class Attempt:
             "format": dataset.format,
             "dataset_sha256": dataset.sha256,
             "folder": str(self._own),
-            "rival": None if rival is None else {"version": rival[0], "folder": str(rival[1])},
+            "rival": rival,
             "checkpoint_seconds": self._settings.checkpoint_seconds,
             "device": self.lease.device,
             "threads": self._settings.threads,

@@ -154,6 +154,7 @@ class JobRuns:
                 "version": job.version,
                 "promoted": promote,
                 "promotion": reason,
+                "comparison": verdict.comparison,
             }
             finish(session, job, "succeeded", result=job.result)
         return job.result

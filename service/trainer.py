@@ -25,17 +25,17 @@ import torch
 
 from models.artifact import save_artifact
 from models.cross_conformal import Fold, fit_folds, folds_of
-from models.device import available_threads, resolve_device
+from models.device import available_threads
 from models.errors import DataError
 from models.ingest import read_table
-from models.recipe import Prepared, Recipe, finish, prepare
+from models.recipe import Prepared, finish, prepare
 from models.search import Choice, choose_dropout
 from models.training import FitResult, fit
-from models.training_run import TrainingOptions
 from service.comparison import judge
 from service.job_errors import describe
 from service.logs import configure_logging
 from service.processes import end_with_parent
+from service.recipes import make_recipe
 from service.training_progress import Clock, Stop, describe_epoch, describe_trial
 
 # Multiply-adds of one forward pass beyond which a second thread pays.
@@ -47,14 +47,14 @@ log = logging.getLogger(__name__)
 class Trainer:
     """One job's computation. `job` is the specification that the worker sends first:
     `id`, `request`, `file`, `format`, `dataset_sha256`, `folder`, `checkpoint_seconds`,
-    `device`, and `rival`, version and folder of the version to beat, or null."""
+    `device`, and `rival`, the version to beat as `service.rivals` describes it, or null."""
 
     def __init__(self, job: Mapping[str, Any], out: TextIO, stop: Stop | None = None) -> None:
         self._job = job
         self._out = out
         self._stop = stop or Stop()
         self._folder = Path(job["folder"])
-        self._recipe = _recipe(job["request"], job["device"])
+        self._recipe = make_recipe(job["request"], job["device"])
         self._prepared: Prepared | None = None
         self._choice: Choice | None = None
         self._fitted: FitResult | None = None
@@ -105,7 +105,11 @@ class Trainer:
         sha256 = save_artifact(artifact, staged)
         card = artifact.card() | {"artifact_sha256": sha256}
         wish, rival = self._job["request"]["promote"], self._job["rival"]
-        verdict = judge(artifact, prepared.held_out, wish, rival)
+        held_out = prepared.held_out
+        # The comparison may need as much memory for the other's rows.
+        del prepared
+        self._prepared = self._fitted = None
+        verdict = judge(artifact, held_out, wish, rival)
         return {"card": card, "verdict": asdict(verdict)}
 
     def _prepare(self) -> Prepared:
@@ -189,32 +193,6 @@ class Trainer:
 
     def _say(self, kind: str, message: str, **more: Any) -> None:
         write(self._out, {"type": kind, "message": message, **more})
-
-
-def _recipe(request: Mapping[str, Any], device: str) -> Recipe:
-    chosen = request["hyperparameters"]
-    dropout = chosen["dropout"]
-    p = dropout["p"]
-    training = TrainingOptions(
-        **{key: chosen[key] for key in chosen if key not in ("hidden", "activation", "dropout")},
-        seed=request["seed"],
-        device=str(resolve_device(device)),
-    )
-    return Recipe(
-        target=request["target"],
-        task=request["task"],
-        hidden=tuple(chosen["hidden"]),
-        activation=chosen["activation"],
-        dropout=dropout["kind"],
-        p=tuple(p) if isinstance(p, list) else p,
-        input_p=dropout["input_p"],
-        training=training,
-        validation_fraction=request["validation_fraction"],
-        calibration_fraction=request["calibration_fraction"],
-        calibration=request.get("calibration", "auto"),
-        keep_excerpt=request.get("keep_excerpt", True),
-        seed=request["seed"],
-    )
 
 
 def write(out: TextIO, message: Mapping[str, Any]) -> None:

@@ -243,6 +243,24 @@ class JobError(BaseModel):
     param: str | None
 
 
+class Comparison(BaseModel):
+    """A new version beside the one in production: mean negative log-likelihood in MC mode, the
+    less the better, on the same held-out rows."""
+
+    version: Annotated[int, Field(description="The one in production")]
+    score: Literal["negative_log_likelihood"]
+    rows: Annotated[int, Field(description="Held-out rows that were compared on")]
+    own: float
+    other: float
+    is_fair: Annotated[
+        bool,
+        Field(
+            description="Whether neither has learned from any of these rows; if not, the one in "
+            "production may look better than it is"
+        ),
+    ]
+
+
 class JobResult(BaseModel):
     """The version that a job published, whether it was promoted, and on what grounds."""
 
@@ -250,6 +268,7 @@ class JobResult(BaseModel):
     version: int
     promoted: bool
     promotion: str
+    comparison: Comparison | None = None
 
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]

@@ -245,10 +245,11 @@ def test_the_worse_of_two_is_not_promoted(shared: Service) -> None:
     good = one.finish(one.submit(**request, hyperparameters={"epochs": 40})["id"])
     assert good["result"]["promoted"] is True
     poor = one.finish(one.submit(**request, hyperparameters={"epochs": 1})["id"])
-    assert poor["result"] == {
-        "model": "poor", "version": 2, "promoted": False, "promotion": poor["result"]["promotion"],
-    }  # fmt: skip
-    assert "on the same 154 held-out rows" in poor["result"]["promotion"]
+    assert (poor["result"]["version"], poor["result"]["promoted"]) == (2, False)
+    assert "on the same 154 held-out rows that neither has" in poor["result"]["promotion"]
+    compared = poor["result"]["comparison"]
+    assert (compared["version"], compared["rows"], compared["is_fair"]) == (1, 154, True)
+    assert compared["own"] > compared["other"]
     other = {"model": "poor", "dataset": one.upload(PENGUINS)["id"], "target": "species"}
     ended = one.finish(one.submit(**other, hyperparameters={"epochs": 1})["id"])
     assert (ended["result"]["version"], ended["result"]["promoted"]) == (3, False)

@@ -10,7 +10,7 @@ import torch
 from models import Artifact, load_artifact, save_artifact
 from models.errors import DataError
 from models.estimators import Draw, estimate
-from models.recipe import Recipe, finish, prepare, proper_score
+from models.recipe import Recipe, finish, prepare
 from models.sampling import make_plan
 from models.training import fit
 from models.training_run import TrainingOptions
@@ -116,23 +116,6 @@ def test_the_same_recipe_gives_the_same_artifact(tmp_path) -> None:
     for name in ("a", "b"):
         save_artifact(train(class_table()), tmp_path / name)
     assert load_artifact(tmp_path / "a").sha256 == load_artifact(tmp_path / "b").sha256
-
-
-def test_a_better_model_scores_better_on_the_same_rows() -> None:
-    table = noisy_table(600)
-    good = train(table)
-    poor = train(table, replace(RECIPE, training=replace(FAST, epochs=1)))
-    held_out = prepare(table, RECIPE).held_out
-    assert proper_score(good, held_out) < proper_score(poor, held_out)
-
-
-def test_rows_that_do_not_fit_cannot_be_scored() -> None:
-    artifact = train(noisy_table(100))
-    held_out = noisy_table(50)
-    assert proper_score(artifact, held_out.rename_columns(["x", "z", "other"])) is None
-    assert proper_score(artifact, held_out.rename_columns(["other", "z", "y"])) is None
-    words = pa.table({"x": ["a"] * 50, "z": held_out["z"], "y": held_out["y"]})
-    assert proper_score(artifact, words) is None
 
 
 def test_without_dropout_there_is_still_a_calibrated_model() -> None:
