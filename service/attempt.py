@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from service.checkpoints import open_folder
-from service.database import OUTAGES, Dataset, Job
+from service.database import OUTAGES
 from service.datasets import Datasets
 from service.errors import NotFoundError
 from service.job_runs import JobRuns, Lease, LostJobError, Report
@@ -23,6 +23,7 @@ from service.promotion import Verdict
 from service.registry import Registry
 from service.rivals import describe_rival
 from service.settings import Settings
+from service.tables import Dataset, Job
 from service.trainer_process import TrainerDiedError, TrainerProcess
 
 log = logging.getLogger(__name__)

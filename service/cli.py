@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from service.commands.options import ModelName, Output, RowsFile, VersionNumber, counts, probability
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -16,22 +18,6 @@ app = typer.Typer(
     help="Predictions with honest uncertainty: train, serve and ask dropout networks. Settings "
     "come from environment variables, DROPCAST_HOME first among them; the README lists them.",
 )
-
-ModelName = Annotated[str, typer.Argument(help="Name of the model")]
-RowsFile = Annotated[
-    Path, typer.Argument(exists=True, dir_okay=False, help="CSV, Parquet or NDJSON with the rows")
-]
-VersionNumber = Annotated[
-    int | None, typer.Option("--version", help="A version; without it, production")
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        dir_okay=False,
-        writable=True,
-        help="Write CSV to this file; without it a table is printed, or CSV into a pipe",
-    ),
-]
 
 
 def _say_version(wanted: bool) -> None:
@@ -118,8 +104,8 @@ def train(
     from service.commands import train as training  # noqa: PLC0415
 
     hyperparameters: dict[str, Any] = {
-        "hidden": _counts(hidden, "hidden"),
-        "dropout": {"kind": dropout, "p": _probability(p)},
+        "hidden": counts(hidden, "hidden"),
+        "dropout": {"kind": dropout, "p": probability(p)},
         "epochs": epochs,
     }
     request = {
@@ -222,7 +208,7 @@ def bench(
     """Measure what answers of a model cost on this machine, beside passes written by hand."""
     from service.commands import bench as benchmark  # noqa: PLC0415
 
-    numbers = _counts(rows, "rows")
+    numbers = counts(rows, "rows")
     if not numbers or min(numbers) < 1:
         raise typer.BadParameter("one row or more is due", param_hint="'--rows'")
     wish = benchmark.Wish(samples, numbers, seconds)
@@ -262,22 +248,6 @@ def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID", help="As list
     from service.commands import keys as commands  # noqa: PLC0415
 
     raise typer.Exit(commands.revoke(_settings(quiet=True), key_id))
-
-
-def _counts(text: str, option: str) -> list[int]:
-    try:
-        return [int(number) for number in text.split(",") if number.strip()]
-    except ValueError:
-        message = f"whole numbers with commas between are due, as 256,256, not {text!r}"
-        raise typer.BadParameter(message, param_hint=f"'--{option}'") from None
-
-
-def _probability(text: str) -> float | str:
-    try:
-        return text if text == "auto" else float(text)
-    except ValueError:
-        message = f"a number or auto is due, not {text!r}"
-        raise typer.BadParameter(message, param_hint="'--p'") from None
 
 
 def _settings(*, quiet: bool = False, is_service: bool = False, **given: Any) -> Any:

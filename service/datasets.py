@@ -21,7 +21,7 @@ from models.pieces import profile_file
 from models.schema_inference import records
 from models.table import Schema
 from models.tally import ColumnProfile
-from service.database import Database, Dataset, Job, now, take_turn
+from service.database import Database, now, take_turn
 from service.errors import (
     ConflictError,
     InvalidError,
@@ -31,6 +31,7 @@ from service.errors import (
 )
 from service.settings import Settings
 from service.storage import open_storage
+from service.tables import Dataset, Job
 from service.wording import listed, near
 
 MEDIA_TYPES: dict[str, Format] = {

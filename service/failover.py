@@ -18,9 +18,10 @@ from collections.abc import Callable, Collection, Mapping
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from service.database import Database, Job, WorkerRow, take_turn
+from service.database import Database, take_turn
 from service.job_rows import finish, queue_again
 from service.job_runs import Lease
+from service.tables import Job, WorkerRow
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
-from service.database import OUTAGES, Job, JobEvent
+from service.database import OUTAGES
 from service.job_rows import FINISHED
 from service.jobs import Jobs
+from service.tables import Job, JobEvent
 
 log = logging.getLogger(__name__)
 

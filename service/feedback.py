@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from models.live import Score, score_label, score_value
-from service.database import Answer, AnswerRow, Database, Feedback, Version, now
+from service.database import Database, now
 from service.errors import InvalidError, NotFoundError
 from service.schemas import FeedbackEntry, Outcome
+from service.tables import Answer, AnswerRow, Feedback, Version
 from service.wording import listed, near
 
 # Ids in one query, and faults in one error.

@@ -7,8 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from service.database import Job, JobEvent, now
+from service.database import now
 from service.errors import NotFoundError
+from service.tables import Job, JobEvent
 
 FINISHED = ("succeeded", "failed", "cancelled")
 

@@ -14,11 +14,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from service.database import Database, Job, WorkerRow, now, take_turn
+from service.database import Database, now, take_turn
 from service.job_order import Devices, Waiting, in_turn
 from service.job_rows import finish, get_job, queue_again, record
 from service.promotion import Verdict
 from service.registry import Registry
+from service.tables import Job, WorkerRow
 
 
 class LostJobError(Exception):

@@ -13,10 +13,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from service.database import Database, Dataset, Job, JobEvent, now, take_turn
+from service.database import Database, now, take_turn
 from service.errors import ConflictError, InvalidError, NotFoundError, OverloadedError
 from service.job_rows import finish, get_job, queue_again, record
 from service.schemas import TrainingJobRequest
+from service.tables import Dataset, Job, JobEvent
 from service.wording import listed, near
 
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from service.access import Scope
-from service.database import ApiKey, Database, now
+from service.database import Database, now
 from service.errors import NotFoundError
+from service.tables import ApiKey
 
 PREFIX = "dropcast"
 LONGEST_KEY = 128

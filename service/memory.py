@@ -22,10 +22,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from service import context
-from service.database import Answer, AnswerRow, Database, now, take_turn
+from service.database import Database, now, take_turn
 from service.metrics import Metrics
 from service.observation import Observation, Observer
 from service.settings import Settings
+from service.tables import Answer, AnswerRow
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -13,13 +12,13 @@ from typing import IO, Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from service.database import Alias, Database, Job, Model, Version, now, take_turn
-from service.errors import ConflictError, InvalidError, NotFoundError, StorageError
+from service.database import Database, now, take_turn
+from service.errors import ConflictError, NotFoundError, StorageError
+from service.model_names import NAME, artifact_name, check_name, listed, no_such_model
 from service.storage import open_storage
-from service.wording import near
+from service.tables import Alias, Model, Version
 
 PRODUCTION = "production"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Registry:
     def no_model(self, model: str) -> NotFoundError:
         """The error that says there is no such model: what is near, or on its way."""
         with self._database.read() as session:
-            return _no_model(session, model)
+            return no_such_model(session, model)
 
     def describe(self, model: str) -> dict[str, Any]:
         """A model with its aliases and the cards of its versions, newest first.
@@ -96,7 +95,7 @@ class Registry:
             found = session.get(Model, model)
             described = self._describe(session, found) if found else None
             if not described or not described["versions"]:
-                raise _no_model(session, model)
+                raise no_such_model(session, model)
         return described
 
     def card(self, model: str, version: str) -> dict[str, Any]:
@@ -135,7 +134,7 @@ class Registry:
         Raises:
             NotFoundError: no such model or version, or a name that cannot be an alias.
         """
-        if not _NAME.fullmatch(alias):
+        if not NAME.fullmatch(alias):
             raise NotFoundError(
                 f"{alias!r} cannot be an alias: use letters, digits, dot, dash, underscore"
             )
@@ -278,33 +277,13 @@ class Registry:
         query = sa.select(Version.version).where(Version.model == model)
         numbers = sorted(session.scalars(query))
         if not numbers:
-            raise _no_model(session, model)
-        raise NotFoundError(f"{model} has no version {version!r} (it has {_listed(numbers)})")
+            raise no_such_model(session, model)
+        raise NotFoundError(f"{model} has no version {version!r} (it has {listed(numbers)})")
 
 
 def _brief(card: Mapping[str, Any]) -> dict[str, Any]:
     """The card as lists have it: without what is only for one version to be looked at."""
     return {name: value for name, value in card.items() if name != "report"}
-
-
-def check_name(model: str) -> None:
-    """Nothing, if a model can be called so.
-
-    Raises:
-        InvalidError: it cannot.
-    """
-    if not _NAME.fullmatch(model):
-        message = (
-            f"{model[:64]!r} cannot be a model's name: at most 64 letters, digits, dots, dashes "
-            "and underscores, a letter or digit first"
-        )
-        raise InvalidError(message, errors=[{"loc": ["path", "model"], "msg": message}])
-
-
-def artifact_name(model: str, version: int, sha256: str) -> str:
-    """Of a version in the store. Its checksum in the name keeps two runs that believe to publish
-    the same version out of each other's way."""
-    return f"models/{model}/{version}-{sha256[:16]}"
 
 
 def _take_turn(session: Session, model: str) -> None:
@@ -317,24 +296,3 @@ def _point(session: Session, model: str, alias: str, version: int) -> None:
         session.add(Alias(model=model, alias=alias, version=version, updated_at=now()))
     else:
         found.version, found.updated_at = version, now()
-
-
-def _no_model(session: Session, model: str) -> NotFoundError:
-    job = _job_for(session, model) if _NAME.fullmatch(model) else None
-    if job is not None:
-        done = job.progress["fraction"] if job.progress else 0.0
-        state = "is queued" if job.status == "queued" else f"is running, {100 * done:.0f} % done"
-        return NotFoundError(f"there is no model {model!r} yet: training job {job.id} {state}")
-    names = list(session.scalars(sa.select(Version.model).distinct()))
-    return NotFoundError(f"there is no model {model[:64]!r}{near(model, names)}")
-
-
-def _job_for(session: Session, model: str) -> Job | None:
-    """The job under way that will publish a version of that model."""
-    query = sa.select(Job).where(Job.status.in_(("queued", "running")))
-    query = query.where(Job.request["model"].as_string() == model)
-    return session.scalar(query.order_by(Job.status.desc(), Job.number).limit(1))
-
-
-def _listed(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers[-10:]))

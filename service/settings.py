@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy import make_url
+
+from service.addresses import is_loopback, sqlalchemy_url
 
 
 class Settings(BaseSettings):
@@ -280,10 +280,7 @@ class Settings(BaseSettings):
     @property
     def is_on_loopback(self) -> bool:
         """Whether only this machine can reach the port."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
     @property
     def allowed_origins(self) -> list[str]:
@@ -295,12 +292,7 @@ class Settings(BaseSettings):
         """The database's address as SQLAlchemy reads it."""
         if self.database_url is None:
             return f"sqlite:///{self.home / 'dropcast.db'}"
-        url = make_url(self.database_url)
-        if url.drivername == "postgresql":
-            # Texts as UTF-8 also from a server whose databases have no encoding (SQL_ASCII).
-            url = url.set(drivername="postgresql+psycopg")
-            url = url.update_query_dict({"client_encoding": "utf8"})
-        return url.render_as_string(hide_password=False)
+        return sqlalchemy_url(self.database_url)
 
     @property
     def job_folder(self) -> Path:

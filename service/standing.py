@@ -15,7 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from models.live import Tally, live_figures
-from service.database import Alias, Database, Dataset, Feedback, Job, Version, now
+from service.database import Database, now
+from service.tables import Alias, Dataset, Feedback, Job, Version
 
 log = logging.getLogger(__name__)
 

@@ -18,11 +18,13 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from service.database import Alias, Database, Dataset, Job, Version, now, take_turn
+from service.database import Database, now, take_turn
 from service.job_rows import FINISHED
-from service.registry import Registry, artifact_name
+from service.model_names import artifact_name
+from service.registry import Registry
 from service.settings import Settings
 from service.storage import open_storage
+from service.tables import Alias, Dataset, Job, Version
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,11 @@ from rich.table import Table
 
 from service.access import Scope
 from service.commands.console import refuse, say
-from service.database import ApiKey, Database, now
+from service.database import Database, now
 from service.errors import NotFoundError
 from service.keys import Keys
 from service.settings import Settings
+from service.tables import ApiKey
 
 
 def create(settings: Settings, name: str, scopes: Sequence[str], days: float | None) -> int:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from models.errors import DropcastError
 from service.commands.console import refuse, say
-from service.database import Database, Job
+from service.database import Database
 from service.datasets import Datasets, limits_of
 from service.errors import ConflictError, ServiceError
 from service.job_rows import FINISHED
@@ -21,6 +21,7 @@ from service.jobs import Jobs
 from service.processes import NAME_TAKEN, STOP_SECONDS, end, lock_name, start_child
 from service.schemas import TrainingJobRequest, parse
 from service.settings import Settings
+from service.tables import Job
 
 LOOK_SECONDS = 0.2
 RETRY_SECONDS = 2.0

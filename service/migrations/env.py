@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from service.database import Base
+from service.tables import Base
 
 context.configure(
     connection=context.config.attributes["connection"],

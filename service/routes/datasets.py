@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from service.database import Dataset as DatasetRow
 from service.datasets import Upload
 from service.envelope import body_chunks
 from service.multipart import MultipartFile
 from service.openapi import problems
 from service.routes.wiring import After, DatasetsOf, JsonResponse, Limit, SettingsOf
 from service.schemas import Dataset, Page
+from service.tables import Dataset as DatasetRow
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 

@@ -18,8 +18,8 @@ from service.access import ROWS_OF_REPORT, may_read_rows
 from service.artifact_files import unpack
 from service.envelope import body_chunks, read_json
 from service.inference import Address
+from service.model_names import check_name
 from service.openapi import body, problems
-from service.registry import check_name
 from service.routes.wiring import (
     After,
     InferenceOf,

@@ -11,8 +11,6 @@ import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import StreamingResponse
 
-from service.database import Job as JobRow
-from service.database import JobEvent as JobEventRow
 from service.envelope import read_json
 from service.errors import InvalidError
 from service.inference import Inference
@@ -34,6 +32,8 @@ from service.schemas import (
     TrainingJobRequest,
     parse,
 )
+from service.tables import Job as JobRow
+from service.tables import JobEvent as JobEventRow
 
 router = APIRouter(prefix="/v1/training_jobs", tags=["training"])
 

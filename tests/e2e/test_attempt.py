@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from service.attempt import MOST_DEATHS, Attempt
-from service.database import Database, Dataset, Job
+from service.database import Database
 from service.datasets import Datasets
 from service.job_order import Devices
 from service.job_runs import JobRuns
@@ -17,6 +17,7 @@ from service.processes import start_child
 from service.registry import Registry
 from service.schemas import TrainingJobRequest
 from service.settings import Settings
+from service.tables import Dataset, Job
 from tests.e2e.conftest import PENGUINS
 
 

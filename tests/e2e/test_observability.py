@@ -16,8 +16,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.recipe import Recipe
-from service.database import Database, Job, now
+from service.database import Database, now
 from service.settings import Settings
+from service.tables import Job
 from tests.e2e.conftest import ROOT, Service, free_port
 from tests.http.conftest import (
     FAST,

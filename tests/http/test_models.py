@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from models import load_artifact
 from service import loading
 from service.database import Database, now
-from service.database import Model as ModelRow
 from service.datasets import Datasets
 from service.job_order import Devices
 from service.job_runs import JobRuns
@@ -22,6 +21,7 @@ from service.jobs import Jobs
 from service.registry import Entry, Registry
 from service.schemas import Card, Model, Page, TrainingJobRequest
 from service.settings import Settings
+from service.tables import Model as ModelRow
 from tests.http.conftest import STRENGTH_ROW
 
 pytestmark = pytest.mark.anyio

@@ -12,8 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.database import Alias, Database, Job, now
+from service.database import Database, now
 from service.storage import RemoteStorage, Storage, open_storage
+from service.tables import Alias, Job
 from tests.http.conftest import STRENGTH_ROW
 
 pytestmark = pytest.mark.anyio

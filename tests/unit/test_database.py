@@ -11,7 +11,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from service.database import HEAD, Base, Database, Job, JobEvent, Model, now
+from service.database import HEAD, Database, now
+from service.tables import Base, Job, JobEvent, Model
 
 
 def url(tmp_path: Path) -> str:

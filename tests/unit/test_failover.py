@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from service.database import Database, Job, now
+from service.database import Database, now
 from service.failover import BEATS, MOST_LOSSES, Failover, NameTakenError
 from service.job_order import Devices
 from service.job_runs import JobRuns, Lease, LostJobError, Report
 from service.jobs import Jobs
+from service.tables import Job
 
 LOST_SECONDS = 10.0
 BEAT = LOST_SECONDS / BEATS

@@ -1,0 +1,50 @@
+"""Arguments that several commands take, and how their texts are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ModelName = Annotated[str, typer.Argument(help="Name of the model")]
+RowsFile = Annotated[
+    Path, typer.Argument(exists=True, dir_okay=False, help="CSV, Parquet or NDJSON with the rows")
+]
+VersionNumber = Annotated[
+    int | None, typer.Option("--version", help="A version; without it, production")
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        dir_okay=False,
+        writable=True,
+        help="Write CSV to this file; without it a table is printed, or CSV into a pipe",
+    ),
+]
+
+
+def counts(text: str, option: str) -> list[int]:
+    """Whole numbers with commas between.
+
+    Raises:
+        BadParameter: they are not.
+    """
+    try:
+        return [int(number) for number in text.split(",") if number.strip()]
+    except ValueError:
+        message = f"whole numbers with commas between are due, as 256,256, not {text!r}"
+        raise typer.BadParameter(message, param_hint=f"'--{option}'") from None
+
+
+def probability(text: str) -> float | str:
+    """A number, or `auto`.
+
+    Raises:
+        BadParameter: it is neither.
+    """
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        message = f"a number or auto is due, not {text!r}"
+        raise typer.BadParameter(message, param_hint="'--p'") from None
