@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -191,8 +192,13 @@ class CategoryFeature:
 Feature = NumberFeature | CategoryFeature
 
 
-def _are_plain_numbers(values: Sequence[Any] | Array) -> bool:
-    return isinstance(values, np.ndarray) or set(map(type, values)) <= {float, int}
+_PLAIN_NUMBERS = frozenset({float, int})
+
+
+def _are_plain_numbers(columns: Sequence[Sequence[Any] | Array]) -> bool:
+    """Whether each is an array, or all its values are numbers."""
+    lists = [values for values in columns if not isinstance(values, np.ndarray)]
+    return _PLAIN_NUMBERS.issuperset(map(type, chain.from_iterable(lists)))
 
 
 class NumberBlock:
@@ -215,7 +221,7 @@ class NumberBlock:
         """Fills the numbers' part of inputs (N, D), and gives the rows out of range by flag; None
         if each column has to be looked at by itself."""
         values = [columns[i] for i in self.positions]
-        if not values or not all(map(_are_plain_numbers, values)):
+        if not values or not _are_plain_numbers(values):
             return None
         try:
             numbers = np.array(values, dtype=np.float64)
@@ -226,8 +232,11 @@ class NumberBlock:
         if not (np.abs(scaled) <= LARGEST_INPUT).all():  # nor NaN
             return None
         inputs[:, self._inputs] = scaled.T
-        inputs[:, self._absent] = 0.0
+        if len(self._absent):
+            inputs[:, self._absent] = 0.0
         outside = (numbers < self._minimum) | (numbers > self._maximum)
+        if not outside.any():
+            return {}
         marked = np.flatnonzero(outside.any(axis=1)).tolist()
         return {f"out_of_range:{self._names[i]}": outside[i] for i in marked}
 

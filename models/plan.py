@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ class Plan:
         """Mask values of one sample."""
         return sum(site.size for site in self.sites if site.is_active)
 
-    @property
+    @cached_property
     def products_per_row(self) -> int:
         """Multiply-adds of one pass over one row."""
         return sum(weight.numel() for weight in self.weights)
@@ -95,12 +96,14 @@ def predict(plan: Plan, x: Tensor) -> Tensor:
     K is C for classification, the logits at the eval temperature; for regression 2C, means
     before log noise variances.
     """
-    x = x.to(plan.device)
+    n_rows = len(x)
+    x = fill_up(x.to(plan.device))
+    activation = IN_PLACE.get(plan.config.activation, ACTIVATIONS[plan.config.activation])
     for i, (weight, bias) in enumerate(zip(plan.weights, plan.biases, strict=True)):
-        x = product(x, weight, bias)
+        x = torch.addmm(bias, x, weight)
         if i < len(plan.weights) - 1:
-            x = ACTIVATIONS[plan.config.activation](x)
-    outputs = clamp_noise(plan, x[:, : plan.config.raw_features])
+            x = activation(x)
+    outputs = clamp_noise(plan, x[:n_rows, : plan.config.raw_features])
     return divide(outputs, plan.config.eval_temperature)
 
 
@@ -130,11 +133,16 @@ def clamp_noise(plan: Plan, raw: Tensor) -> Tensor:
     return raw
 
 
+def fill_up(x: Tensor) -> Tensor:
+    """(rows, in) with rows of zeros below, if it has fewer than a product should."""
+    missing = MIN_PRODUCT_ROWS - len(x)
+    return x if missing <= 0 else torch.nn.functional.pad(x, (0, 0, 0, missing))
+
+
 def product(x: Tensor, weight: Tensor, bias: Tensor, out: Tensor | None = None) -> Tensor:
     """x @ weight + bias for (rows, in), by code whose rounding does not depend on rows; in `out`
     if that is given."""
-    missing = MIN_PRODUCT_ROWS - len(x)
-    if missing <= 0:
+    if len(x) >= MIN_PRODUCT_ROWS:
         return torch.addmm(bias, x, weight, out=out)
-    full = torch.addmm(bias, torch.nn.functional.pad(x, (0, 0, 0, missing)), weight)[: len(x)]
+    full = torch.addmm(bias, fill_up(x), weight)[: len(x)]
     return full if out is None else out.copy_(full)

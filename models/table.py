@@ -79,7 +79,7 @@ class Schema:
     target: Target
     ignored: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def in_features(self) -> int:
         """D, the width of the network's input."""
         return sum(feature.width for feature in self.features)
@@ -118,6 +118,8 @@ class Schema:
         problems: list[Problem] = []
         flagged = self._numbers.encode(columns, inputs)
         done = () if flagged is None else self._numbers.positions
+        if len(done) == len(self.features):
+            return Encoded(inputs, flagged or {})
         flagged, at = flagged or {}, 0
         for i, (feature, values) in enumerate(zip(self.features, columns, strict=True)):
             if i in done:
@@ -168,32 +170,28 @@ class Schema:
             dict(values["ignored"]),
         )
 
-    def _columns(self, instances: Sequence[Any]) -> tuple[list[list[Any]], list[Problem]]:
-        columns: list[list[Any]] = [[] for _ in self.features]
+    def _columns(self, instances: Sequence[Any]) -> tuple[list[tuple[Any, ...]], list[Problem]]:
+        rows: list[Sequence[Any]] = []
         problems: list[Problem] = []
         names = [feature.name for feature in self.features]
         for row, instance in enumerate(instances):
             if len(problems) >= MOST_PROBLEMS:
                 break
-            if isinstance(instance, Mapping):
+            if isinstance(instance, dict | Mapping):
                 if not instance.keys() <= self._known:
                     problems += self._unknown_names(row, instance, len(problems))
-                values: Sequence[Any] = [instance.get(name) for name in names]
+                rows.append([*map(instance.get, names)])
             elif isinstance(instance, list | tuple):
-                values = instance
-                if len(values) != len(names):
+                rows.append(instance)
+                if len(instance) != len(names):
                     message = (
-                        f"{len(names)} values are due, one for each feature, not {len(values)}"
+                        f"{len(names)} values are due, one for each feature, not {len(instance)}"
                     )
                     problems.append(Problem(row, None, message))
-                    continue
             else:
                 message = f"an object or an array is due, not {describe_type(instance)}"
                 problems.append(Problem(row, None, message))
-                continue
-            for column, value in zip(columns, values, strict=True):
-                column.append(value)
-        return columns, problems
+        return [] if problems else list(zip(*rows, strict=True)), problems
 
     def _unknown_names(self, row: int, instance: Mapping[str, Any], n_before: int) -> list[Problem]:
         """As many as the list of problems still takes, after those before."""

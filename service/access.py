@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from enum import StrEnum
 
@@ -93,9 +94,13 @@ RULES: dict[tuple[str, str], Need] = {
 # Answered whatever the load: who asks decides whether this process gets any more.
 NEVER_REFUSED = ("/health", "/v2/health/", "/metrics")
 
+# Paths whose need is remembered: those of hot requests are few.
+MOST_KNOWN = 1024
+
 _PATTERNS = {path: compile_path(path)[0] for _, path in RULES}
 
 
+@functools.lru_cache(MOST_KNOWN)
 def need_of(method: str, path: str) -> Need:
     """What a request needs, by the first row that matches."""
     asked = "GET" if method == "HEAD" else method

@@ -37,6 +37,7 @@ from service.routes import (
     training_jobs,
 )
 from service.settings import Settings
+from service.shortcut import Shortcut
 from service.standing import Standing
 from service.sweeping import Sweeper
 from service.tracing import Tracing, make_provider
@@ -90,6 +91,7 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
     errors.install(app)
     openapi.install(app)
     # The last one is the outermost.
+    app.add_middleware(Shortcut, answers=inference.SHORTCUTS | open_inference.SHORTCUTS)
     app.add_middleware(
         Gate,
         settings=settings,

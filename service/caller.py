@@ -32,9 +32,8 @@ class Load:
         self._requests = 0
         self._bytes = 0
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
-        """One request more, while it lasts.
+    def begin_request(self) -> None:
+        """One request more, until it ends.
 
         Raises:
             OverloadedError: there are too many.
@@ -42,10 +41,9 @@ class Load:
         if self._requests >= self._most_requests:
             raise OverloadedError(f"{self._requests} requests are under way already", 1)
         self._requests += 1
-        try:
-            yield
-        finally:
-            self._requests -= 1
+
+    def end_request(self) -> None:
+        self._requests -= 1
 
     def hold(self, n_bytes: int) -> None:
         """So many bytes more, until they are released.

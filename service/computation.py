@@ -95,8 +95,9 @@ def eval_values(loaded: LoadedVersion, x: torch.Tensor) -> np.ndarray:
     """(N, C) in the target's units, or probabilities, from inputs (N, D)."""
     plan = loaded.plan
     blocks = row_blocks(len(x), plan.products_per_row, BLOCK_PRODUCTS)
-    outputs = torch.cat([predict(plan, x[rows]) for rows in blocks])
-    raw = outputs[:, : plan.config.out_features].cpu().numpy()
+    outputs = [predict(plan, x[rows]) for rows in blocks]
+    whole = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    raw = whole[:, : plan.config.out_features].cpu().numpy()
     if not np.isfinite(raw).all():
         raise NonFiniteError(np.flatnonzero(~np.isfinite(raw).all(axis=1)).tolist())
     return np.asarray(loaded.artifact.schema.decode(raw))

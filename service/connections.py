@@ -7,9 +7,9 @@ import uuid
 from typing import Any, cast
 
 import orjson
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-# Of a request's line and headers together; beyond it 400.
+# Of a request's line and headers together; beyond it 431.
 MOST_HEAD_BYTES = 32 * 2**10
 # Seconds in which a client has to take something of an answer that waits for it.
 SECONDS_TO_TAKE = 30.0
@@ -26,12 +26,15 @@ def limited(most_connections: int, head_seconds: float) -> type[asyncio.Protocol
     return Connection
 
 
-class _Connection(H11Protocol):
+class _Connection(HttpToolsProtocol):
     most: int
     seconds: float
     _head_timer: asyncio.TimerHandle | None = None
     _taking_timer: asyncio.TimerHandle | None = None
     _left_to_take = 0
+    # Of the head that is being read: what came since it began, and what is known of it.
+    _head_received = 0
+    _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -49,12 +52,32 @@ class _Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        awaited = not self._is_in_request()
         super().data_received(data)
         if not self._is_in_request():
             self._await_head()
+            self._head_received += len(data) if awaited else 0
+            if self._head_received > MOST_HEAD_BYTES:
+                self._refuse_head()
         elif self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._count_head(len(name) + len(value) + len(": \r\n"))
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._head_received = 0
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -70,7 +93,20 @@ class _Connection(H11Protocol):
         self._stop_watching()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "Not an HTTP request", msg)
+        if self._head_bytes > MOST_HEAD_BYTES:
+            self._refuse_head()
+        else:
+            self._refuse(400, "Not an HTTP request", msg)
+
+    def _count_head(self, n_bytes: int) -> None:
+        self._head_bytes += n_bytes
+        if self._head_bytes > MOST_HEAD_BYTES:
+            # Ends the parsing; the parser's error leads to `send_400_response`.
+            raise ValueError("the head is too large")
+
+    def _refuse_head(self) -> None:
+        message = f"its line and headers have more than the {MOST_HEAD_BYTES} bytes allowed"
+        self._refuse(431, "Request Header Fields Too Large", message)
 
     def _is_in_request(self) -> bool:
         cycle = cast("Any", self.cycle)

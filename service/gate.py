@@ -5,9 +5,9 @@ Everything here is decided from the request's head, before a byte of the body is
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Callable
-from contextlib import ExitStack
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Send
@@ -19,6 +19,8 @@ from service.errors import ForbiddenError, OverloadedError, ServiceError, Unauth
 from service.keys import KeyRing, KnownKey
 from service.settings import Settings
 
+# Host headers of which it is remembered whether they name this machine.
+MOST_KNOWN = 256
 SMALL_BODY_BYTES = 16 * 2**10
 
 
@@ -45,16 +47,20 @@ class Gate:
             return
         request = Request(scope)
         caller = Caller(receive, self._load, self._settings.receive_seconds)
-        with ExitStack() as stack:
-            try:
-                self._check(request)
-                if not scope["path"].startswith(NEVER_REFUSED):
-                    stack.enter_context(self._load.request())
-            except ServiceError as error:
-                await respond(request, error)(scope, receive, send)
-                return
-            stack.enter_context(serving(caller))
-            await self._app(scope, caller.receive_in_time, send)
+        is_counted = not scope["path"].startswith(NEVER_REFUSED)
+        try:
+            self._check(request)
+            if is_counted:
+                self._load.begin_request()
+        except ServiceError as error:
+            await respond(request, error)(scope, receive, send)
+            return
+        try:
+            with serving(caller):
+                await self._app(scope, caller.receive_in_time, send)
+        finally:
+            if is_counted:
+                self._load.end_request()
 
     def _check(self, request: Request) -> None:
         path = request.scope["path"]
@@ -100,6 +106,7 @@ def shown_key(request: Request) -> str:
     return request.headers.get("x-api-key", "")
 
 
+@functools.lru_cache(MOST_KNOWN)
 def _is_own_name(host: str) -> bool:
     """Whether a Host header names this machine: an address, or a name that no public name
     server knows."""

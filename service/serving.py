@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from service import examples
 from service.app import create_app
-from service.connections import MOST_HEAD_BYTES, limited
+from service.connections import limited
 from service.database import Database
 from service.job_rows import FINISHED
 from service.jobs import Jobs
@@ -65,7 +65,6 @@ def run_service(settings: Settings, *, with_worker: bool) -> int:
             access_log=False,
             http=limited(settings.max_connections, settings.receive_seconds),
             ws="none",
-            h11_max_incomplete_event_size=MOST_HEAD_BYTES,
             timeout_graceful_shutdown=int(settings.shutdown_seconds),
         )
         address, port = listener.getsockname()[:2]

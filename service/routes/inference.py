@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from service import context
 from service.envelope import read_json
 from service.errors import InvalidError, NotFoundError
-from service.inference import Address, Inference
+from service.inference import Address
 from service.openapi import body, problems
-from service.routes.wiring import InferenceOf, JsonResponse, SettingsOf
+from service.routes.wiring import Answer, InferenceOf, JsonResponse, SettingsOf
 from service.schemas import (
     DropoutRequest,
     DropoutResponse,
@@ -23,14 +22,14 @@ from service.schemas import (
     UncertaintyResponse,
     parse,
 )
-from service.settings import Settings
 from service.wording import near
 
 router = APIRouter(tags=["inference"])
 
 VERSION, ALIAS = "/versions/{version}", "/labels/{alias}"
 
-Answer = Callable[[Request, Settings, Inference, Address], Awaitable[JsonResponse]]
+# What `service.shortcut` answers, by path.
+SHORTCUTS: dict[str, Answer] = {}
 
 
 async def predict(
@@ -80,17 +79,17 @@ def _add(verb: str, answer: Answer, kind: type[BaseModel], response: type[BaseMo
 
     async def for_production(
         request: Request, settings: SettingsOf, inference: InferenceOf, model: str
-    ) -> JsonResponse:
+    ) -> Response:
         return await answer(request, settings, inference, Address(model))
 
     async def for_version(
         request: Request, settings: SettingsOf, inference: InferenceOf, model: str, version: str
-    ) -> JsonResponse:
+    ) -> Response:
         return await answer(request, settings, inference, Address(model, version=version))
 
     async def for_alias(
         request: Request, settings: SettingsOf, inference: InferenceOf, model: str, alias: str
-    ) -> JsonResponse:
+    ) -> Response:
         return await answer(request, settings, inference, Address(model, alias=alias))
 
     for endpoint, middle, of in (
@@ -98,8 +97,10 @@ def _add(verb: str, answer: Answer, kind: type[BaseModel], response: type[BaseMo
         (for_version, VERSION, "a version"),
         (for_alias, ALIAS, "an alias"),
     ):
+        path = f"/v1/models/{{model}}{middle}:{verb}"
+        SHORTCUTS[path] = answer
         router.add_api_route(
-            f"/v1/models/{{model}}{middle}:{verb}",
+            path,
             endpoint,
             methods=["POST"],
             summary=f"{verb.capitalize()} of {of}",

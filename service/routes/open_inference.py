@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -18,7 +17,7 @@ from service.open_inference.metadata import EXTENSIONS, describe_model
 from service.open_inference.requests import HEADER_LENGTH
 from service.openapi import body, problems
 from service.routes import health
-from service.routes.wiring import InferenceOf, JsonResponse, RegistryOf, SettingsOf
+from service.routes.wiring import Answer, InferenceOf, JsonResponse, RegistryOf, SettingsOf
 from service.schemas import (
     IndexEntry,
     IndexRequest,
@@ -36,7 +35,8 @@ from service.settings import Settings
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 
-Answer = Callable[[Request, Settings, Inference, Address], Awaitable[Response]]
+# What `service.shortcut` answers, by path.
+SHORTCUTS: dict[str, Answer] = {}
 
 
 @router.get("", response_model=ServerMetadata)
@@ -178,3 +178,6 @@ _add(
     methods=["POST"],
     openapi_extra=body(InferRequest),
 )
+
+for _middle in ("", "/versions/{version}"):
+    SHORTCUTS[f"/v2/models/{{model}}{_middle}/infer"] = model_infer

@@ -1,22 +1,29 @@
-"""What routes need of the service, as FastAPI dependencies."""
+"""What routes need of the service, as FastAPI dependencies.
+
+Asynchronous, so that FastAPI calls them: others it would send to a thread each.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Query, Request, Response
 from starlette.responses import JSONResponse
 
 from service.datasets import Datasets
 from service.feed import Feed
 from service.feedback import FeedbackDesk
-from service.inference import Inference
+from service.inference import Address, Inference
 from service.jobs import Jobs
 from service.memory import Memory
 from service.metrics import Metrics
 from service.registry import Registry
 from service.settings import Settings
+
+# What answers an address of a model, from wherever it is called.
+Answer = Callable[[Request, Settings, Inference, Address], Awaitable[Response]]
 
 
 class JsonResponse(JSONResponse):
@@ -26,39 +33,39 @@ class JsonResponse(JSONResponse):
         return orjson.dumps(content, option=orjson.OPT_UTC_Z)
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     return request.app.state.settings  # type: ignore[no-any-return]
 
 
-def _inference(request: Request) -> Inference:
+async def _inference(request: Request) -> Inference:
     return request.app.state.inference  # type: ignore[no-any-return]
 
 
-def _registry(request: Request) -> Registry:
+async def _registry(request: Request) -> Registry:
     return request.app.state.registry  # type: ignore[no-any-return]
 
 
-def _datasets(request: Request) -> Datasets:
+async def _datasets(request: Request) -> Datasets:
     return request.app.state.datasets  # type: ignore[no-any-return]
 
 
-def _jobs(request: Request) -> Jobs:
+async def _jobs(request: Request) -> Jobs:
     return request.app.state.jobs  # type: ignore[no-any-return]
 
 
-def _metrics(request: Request) -> Metrics:
+async def _metrics(request: Request) -> Metrics:
     return request.app.state.metrics  # type: ignore[no-any-return]
 
 
-def _memory(request: Request) -> Memory:
+async def _memory(request: Request) -> Memory:
     return request.app.state.memory  # type: ignore[no-any-return]
 
 
-def _feedback(request: Request) -> FeedbackDesk:
+async def _feedback(request: Request) -> FeedbackDesk:
     return request.app.state.feedback  # type: ignore[no-any-return]
 
 
-def _feed(request: Request) -> Feed:
+async def _feed(request: Request) -> Feed:
     return request.app.state.feed  # type: ignore[no-any-return]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.errors import InvalidError, invalid
 
@@ -36,7 +36,7 @@ def parse(kind: type[T], body: Any) -> T:
     """
     _check_size(body, ())
     try:
-        return TypeAdapter(kind).validate_python(body)
+        return kind.model_validate(body)
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_input=False), kind) from None
 

@@ -120,7 +120,9 @@ def test_clients_that_dawdle_or_speak_no_http(
         == 400
     )
     assert say(b"\x16\x03\x01\x02\x00\x01\x00")[0] == 400
-    assert say(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 40_000)[0] == 400
+    for end in (b"", b"\r\n\r\n"):
+        assert say(b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 40_000 + end)[0] == 431
+    assert say(b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")[0] == 431
     post = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{" % ASK.encode()
     assert say(post)[0] == 408
     idle = [socket.create_connection(("127.0.0.1", one.port)) for _ in range(45)]
