@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := constraints.txt
 
-# Two files of tests at a time, those with processes of their own first: they wait a lot.
-PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+# Two files of tests at a time, those with processes of their own first: they wait a lot. Which
+# files go together tests/conftest.py says.
+PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

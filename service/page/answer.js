@@ -2,6 +2,7 @@
 
 import { element } from "./dom.js";
 import { draw, figure } from "./plot.js";
+import { term } from "./terms.js";
 import { listed, number, percent, whole } from "./text.js";
 
 const FLAGS = {
@@ -31,12 +32,13 @@ export function distribution(place, card, answer) {
   place.append(
     element(
       "div", { class: "card distribution" },
-      element("h2", {}, "Distribution (MC dropout)"),
+      element("h2", {}, "Distribution (", term("MC dropout"), ")"),
       element("p", {}, chip(row), element("span", { class: "hint" }, reason(card, row))),
-      element("p", { class: "summary" }, isClass ? inWordsOfClasses(row) : inWords(card, row)),
+      element("p", { class: "summary" }, isClass ? inWordsOfClasses(row) : inWords(row)),
+      promise(row),
       plots.nodes,
       flags(row.flags),
-      element("p", { class: "hint" }, `${whole(answer.samples_used)} thinned networks drawn, seed ${answer.seed}.`),
+      element("p", { class: "hint" }, `${whole(answer.samples_used)} `, term("thinned network", "thinned networks"), " drawn, ", term("seed"), ` ${answer.seed}.`),
     ),
   );
   plots.draw();
@@ -50,8 +52,8 @@ function reason(card, row) {
   const value = measure === "std" ? row.std : row.entropy;
   const name = measure === "std" ? "the total std" : "the entropy";
   const is = row.decision === "accept" ? "is not above" : "is above";
-  const advice = row.decision === "accept" ? "rely on it" : "better not rely on it";
-  return ` ${advice}: ${name}, ${number(value)}, ${is} the threshold ${number(threshold)} found at calibration`;
+  const advice = row.decision === "accept" ? "no more doubt than this model usually has" : "better not rely on it";
+  return [` ${advice}: ${name}, ${number(value)}, ${is} the `, term("abstain threshold", "threshold"), ` ${number(threshold)} found at calibration`];
 }
 
 function flags(found) {
@@ -63,25 +65,38 @@ function flags(found) {
   return element("p", { class: "flags" }, texts.map((text) => element("span", { class: "chip flag" }, text)));
 }
 
-function inWords(card, row) {
+function inWords(row) {
   const { coverage, lower, upper } = row.interval;
-  return `On average ${number(row.mean, 5)}. The ${percent(coverage)} interval is ${number(lower)} to ${number(upper)}: built so that on data like the calibration rows it contains the truth ${percent(coverage)} of the time.`;
+  return [`On average ${number(row.mean, 5)}. The ${percent(coverage)} `, term("interval"), ` is ${number(lower)} to ${number(upper)}.`];
 }
 
 function inWordsOfClasses(row) {
   const { coverage, labels } = row.prediction_set;
-  const set = labels.length === 1 ? `${labels[0]} alone` : listed(labels);
-  return `Most probable: ${row.label} (${percent(row.probabilities[row.label])}). The ${percent(coverage)} prediction set is ${set}: built so that on data like the calibration rows it contains the truth at least ${percent(coverage)} of the time.`;
+  const set = labels.length === 1 ? `${labels[0]} alone` : labels.length > 4 ? `${whole(labels.length)} of ${whole(Object.keys(row.probabilities).length)} classes` : listed(labels);
+  return [`Most probable: ${row.label} (${percent(row.probabilities[row.label])}). The ${percent(coverage)} `, term("prediction set"), ` is ${set}.`];
+}
+
+/** For which rows the coverage is promised, and whether this is one of them. */
+function promise(row) {
+  const { coverage } = row.interval ?? row.prediction_set;
+  const often = `${row.interval ? "" : "at least "}${percent(coverage)} of the time`;
+  const foreign = (row.flags ?? []).filter((flag) => !flag.startsWith("missing:")).map((flag) => flag.slice(flag.indexOf(":") + 1));
+  if (!foreign.length) return element("p", { class: "hint" }, `On rows like those of the training table it contains the truth ${often}.`);
+  return element(
+    "p", { class: "note warning" },
+    element("strong", {}, `Not promised here. `),
+    `Containing the truth ${often} is promised for rows like those of the training table alone, and this one is unlike them in ${listed(foreign)}.`,
+  );
 }
 
 function numbers(card, row, answer) {
   const shape = figure(`Histogram of ${answer.samples_used} samples of ${card.target}, with the mean ${number(row.mean)} and the interval`);
   const quantiles = Object.entries(row.quantiles).map(([level, value]) => [Number(level), value]).sort((a, b) => a[0] - b[0]);
   const levels = quantiles.map(([level]) => level);
-  shape.caption.textContent = "Bars: the thinned networks' means, whose spread is epistemic. Below them what is claimed of a new value, noise included: the model's own quantiles, and the conformal interval. Where the two disagree, trust the interval.";
+  shape.caption.textContent = "Bars: the thinned networks' means, whose spread is epistemic. Below them what is claimed of a new value, noise included: the model's own quantiles, and the conformal interval. Where the two disagree, trust the interval, on rows like those of training.";
   const facts = [
-    ["Mean", number(row.mean, 5)], ["Standard error of the mean", number(row.standard_error, 2)], ["Total std", number(row.std)],
-    ...quantiles.map(([level, value]) => [`${percent(level)} quantile`, number(value)]),
+    ["Mean", number(row.mean, 5)], [[term("standard error", "Standard error"), " of the mean"], number(row.standard_error, 2)], [["Total ", term("std")], number(row.std)],
+    ...quantiles.map(([level, value]) => [[`${percent(level)} `, term("quantile")], number(value)]),
   ];
   return {
     nodes: [shape.node, parts("Where the doubt comes from", "variance", ["epistemic", row.epistemic_std, "the thinned networks disagree; more data helps"], ["aleatoric", row.aleatoric_std, "noise in the target; more data does not help"], (value) => value ** 2, "std"), definitions(facts)],
@@ -111,14 +126,14 @@ function classes(card, row) {
   shape.caption.textContent = "Bars: mean probability over the thinned networks; whiskers: one standard deviation over them; diamonds: eval mode.";
   const members = row.prediction_set.labels;
   const facts = [
-    ["Entropy (nats)", number(row.entropy)], ["Variation ratio", percent(row.variation_ratio)],
-    ["Standard error, largest", number(Math.max(...Object.values(row.standard_error)), 2)],
+    [[term("entropy", "Entropy"), " (nats)"], number(row.entropy)], [term("variation ratio", "Variation ratio"), percent(row.variation_ratio)],
+    [[term("standard error", "Standard error"), ", largest"], number(Math.max(...Object.values(row.standard_error)), 2)],
   ];
   return {
     nodes: [
       shape.node,
       element("p", {}, `${percent(row.prediction_set.coverage)} prediction set: `, members.map((label) => element("span", { class: "chip good" }, label))),
-      parts("Where the doubt comes from", "entropy", ["epistemic", row.mutual_information, "mutual information: the thinned networks disagree"], ["aleatoric", row.expected_entropy, "expected entropy: each of them is unsure by itself"], (value) => value, "nats"),
+      parts("Where the doubt comes from", "entropy", ["epistemic", row.mutual_information, [term("mutual information"), ": the thinned networks disagree"]], ["aleatoric", row.expected_entropy, [term("expected entropy"), ": each of them is unsure by itself"]], (value) => value, "nats"),
       definitions(facts),
     ],
     draw: () => draw(shape.plot, (theme) => ({
@@ -139,7 +154,7 @@ function parts(title, whole_, [firstName, first, firstWhy], [otherName, other, o
   const bar = element("div", { class: "split", role: "img", "aria-label": `${percent(share)} ${firstName}, ${percent(1 - share)} ${otherName}` }, element("span", { class: "first" }), element("span", { class: "other" }));
   bar.children[0].style.flexGrow = share;
   bar.children[1].style.flexGrow = 1 - share;
-  const entry = (kind, name, value, part, why) => element("p", { class: "hint" }, element("span", { class: `key ${kind}` }), element("strong", {}, `${name} ${number(value)}`), ` ${unit}, ${percent(part)} of the ${whole_}: ${why}`);
+  const entry = (kind, name, value, part, why) => element("p", { class: "hint" }, element("span", { class: `key ${kind}` }), element("strong", {}, term(name), ` ${number(value)}`), ` ${unit}, ${percent(part)} of the ${whole_}: `, why);
   return element("div", {}, element("h3", {}, title), bar, entry("first", firstName, first, share, firstWhy), entry("other", otherName, other, 1 - share, otherWhy));
 }
 

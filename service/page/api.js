@@ -13,13 +13,16 @@ export class Problem extends Error {
   }
 }
 
-/** The answer to one request, its body read as JSON if it is any. */
-export async function call(method, path, { json, body, headers = {}, signal } = {}) {
+/** The answer to one request, its body read as JSON if it is any. `onProgress(sent, total)` hears
+ * how many bytes of the body are sent. */
+export async function call(method, path, { json, body, headers = {}, signal, onProgress } = {}) {
   const response = await send(method, path, {
     headers: json === undefined ? headers : { "Content-Type": "application/json", ...headers },
     body: json === undefined ? body : JSON.stringify(json),
     signal,
+    onProgress,
   });
+  if (response.status === 204) return null;
   const type = response.headers.get("Content-Type") ?? "";
   return type.includes("json") ? response.json() : response.blob();
 }
@@ -62,13 +65,13 @@ export async function follow(path, { signal, onEvent, isLast, onState = () => {}
   }
 }
 
-async function send(method, path, { headers, body, signal }) {
+async function send(method, path, { headers, body, signal, onProgress }) {
   for (;;) {
     const used = key;
     let response;
     try {
       const named = used === null ? headers : { ...headers, Authorization: `Bearer ${used}` };
-      response = await fetch(path, { method, headers: named, body, signal });
+      response = await (onProgress ? transfer : fetch)(path, { method, headers: named, body, signal, onProgress });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new Problem({
@@ -82,6 +85,25 @@ async function send(method, path, { headers, body, signal }) {
     // Another request may have been given a key meanwhile.
     if (key === used) await askForKey(problem);
   }
+}
+
+/** What `fetch` does, but it tells how many bytes are sent. */
+function transfer(path, { method, headers, body, signal, onProgress }) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open(method, path);
+    request.responseType = "blob";
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    request.upload.addEventListener("progress", (event) => onProgress(event.loaded, event.total));
+    request.addEventListener("load", () => {
+      const answered = { status: request.status, statusText: request.statusText, headers: { "Content-Type": request.getResponseHeader("Content-Type") ?? "" } };
+      resolve(new Response(request.response, answered));
+    });
+    request.addEventListener("error", () => reject(new TypeError("not sent")));
+    request.addEventListener("abort", () => reject(new DOMException("cancelled", "AbortError")));
+    signal?.addEventListener("abort", () => request.abort());
+    request.send(body);
+  });
 }
 
 async function read(response) {

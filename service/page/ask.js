@@ -6,6 +6,7 @@ import { distribution, prediction } from "./answer.js";
 import { announce, element, field, option } from "./dom.js";
 import { RowForm } from "./row_form.js";
 import { Sweep } from "./sweep.js";
+import { term } from "./terms.js";
 
 let desk = null;
 
@@ -61,7 +62,7 @@ class Desk {
     try {
       const predicted = await ask("predict", bodies.predict);
       const shown = prediction(choice.card, predicted.predictions[0]);
-      this.answers.replaceChildren(shown, element("p", { class: "loading" }, "Drawing thinned networks …"));
+      this.answers.replaceChildren(shown, element("p", { class: "loading" }, "Drawing thinned networks: the same network, again and again with other units dropped …"));
       const uncertain = await ask("uncertainty", { ...bodies.uncertainty, return_samples: true });
       if (request.signal.aborted) return;
       this.answers.replaceChildren(shown);
@@ -101,7 +102,7 @@ async function copyText(text, button) {
   setTimeout(() => (button.textContent = "Copy"), 2000);
 }
 
-/** How to draw: as many thinned networks, by which seed, for which coverage. */
+/** As many thinned networks, by which seed, for which coverage. */
 class Options {
   constructor() {
     const input = (value, attributes) => element("input", { type: "number", value, ...attributes });
@@ -110,12 +111,12 @@ class Options {
     this.coverage = input(0.9, { min: 0.01, max: 0.999, step: "any" });
     this.node = element(
       "details", {},
-      element("summary", {}, "How to draw"),
+      element("summary", {}, "Samples, seed and coverage"),
       element(
         "div", { class: "fields" },
-        field("Samples", this.samples, { hint: "T, thinned networks to draw", path: '["n_samples"]' }),
-        field("Seed", this.seed, { hint: "names the masks; the same seed, the same answer. Empty: a fresh one", path: '["seed"]' }),
-        field("Coverage", this.coverage, { hint: "of the interval or the prediction set", path: '["coverage"]' }),
+        field("Samples", this.samples, { hint: ["T: how many ", term("thinned network", "thinned networks"), " are drawn"], path: '["n_samples"]' }),
+        field("Seed", this.seed, { hint: [term("seed", "names the masks"), "; the same seed, the same answer. Empty: a fresh one"], path: '["seed"]' }),
+        field("Coverage", this.coverage, { hint: ["how often the interval or the prediction set shall ", term("coverage", "contain the truth")], path: '["coverage"]' }),
       ),
     );
   }

@@ -19,9 +19,16 @@ export function onChoice(listener) {
 
 /** Looks again at what there is, as after training or promoting. */
 export async function refresh() {
-  if (!chosen && looking === null) return;
+  if (!chosen) return;
   models = await all("/v1/models", "model");
-  if (models.length) show(chosen?.model, chosen?.version ?? null);
+  const model = models.find((one) => one.model === chosen?.model);
+  const production = model?.aliases.production ?? null;
+  const isThere = model?.versions.some((card) => card.version === (chosen.version ?? production));
+  if (isThere && chosen.card.version === (chosen.version ?? production)) return show(chosen.model, chosen.version);
+  if (isThere) return pick(chosen.model, null);
+  // It was deleted.
+  chosen = null;
+  looking = look();
 }
 
 /** Chooses that model from outside. */

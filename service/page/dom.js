@@ -20,6 +20,19 @@ function fill(node, attributes, children) {
   return node;
 }
 
+/** Whether it was said in a dialog that this shall be done. */
+export function confirmed(question, consequence, verb) {
+  const dialog = document.getElementById("confirm");
+  dialog.querySelector("h2").textContent = question;
+  dialog.querySelector(".consequence").textContent = consequence;
+  dialog.querySelector("[value=do]").textContent = verb;
+  dialog.returnValue = "cancel";
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "do"), { once: true });
+    dialog.showModal();
+  });
+}
+
 let number = 0;
 /** An id that nothing else on the page has. */
 export const freshId = (stem) => `${stem}-${++number}`;

@@ -3,7 +3,7 @@
 import { clearProblem, showProblem } from "./api.js";
 import { element, field, option } from "./dom.js";
 
-const KINDS = { bernoulli: "Bernoulli: units are dropped", gaussian: "Gaussian noise on units", concrete: "Concrete: p is learned", dropconnect: "DropConnect: weights are dropped" };
+const KINDS = { bernoulli: "of units (Bernoulli)", gaussian: "noise on units (Gaussian)", concrete: "p is learned (Concrete)", dropconnect: "of weights (DropConnect)" };
 
 export class JobForm {
   constructor(dataset, submit) {
@@ -56,7 +56,7 @@ export class JobForm {
       this.select(["task"], "Task", { auto: "by the target", regression: "regression", classification: "classification" }),
       this.select(["calibration"], "Calibration", { auto: "by the number of rows", split: "on a split", cross: "across folds" }),
       this.input(["seed"], "Seed", { placeholder: "0", read: Number, inputmode: "numeric" }),
-      this.select(["promote"], "Promote", { if_better: "if it is better than production", always: "always", never: "never" }),
+      this.select(["promote"], "Promote", { if_better: "if it is better", always: "always", never: "never" }),
       this.select(["keep_excerpt"], "Rows kept with the version", { true: "up to 200, to be shown", false: "none" }, (text) => text === "true"),
     ];
   }

@@ -2,12 +2,14 @@
 
 import { all, call, clearProblem, showProblem } from "./api.js";
 import { choose, refresh } from "./chooser.js";
-import { announce, element } from "./dom.js";
+import { announce, confirmed, element } from "./dom.js";
 import { showReport } from "./report.js";
+import { term } from "./terms.js";
 import { number, percent, time, whole } from "./text.js";
+import { versionUpload } from "./version_upload.js";
 
 const METRICS = {
-  regression: [["RMSE", "rmse", number, -1], ["NLL", "nll", number, -1], ["CRPS", "crps", number, -1], ["Calibration error", "ece", number, -1], ["AURC", "aurc", number, -1]],
+  regression: [["RMSE", "rmse", number, -1], ["NLL", "nll", number, -1], ["CRPS", "crps", number, -1], ["ECE", "ece", number, -1], ["AURC", "aurc", number, -1]],
   classification: [["Accuracy", "accuracy", percent, 1], ["NLL", "nll", number, -1], ["Brier", "brier", number, -1], ["ECE", "ece", number, -1], ["AURC", "aurc", number, -1]],
 };
 
@@ -15,11 +17,13 @@ export async function open(place) {
   if (!place.children.length) place.replaceChildren(element("p", { class: "loading", role: "status" }, "Loading …"));
   place.classList.add("stack");
   const models = await all("/v1/models", "model");
-  if (!models.length) {
-    place.replaceChildren(element("p", { class: "empty" }, "There is no model yet. ", element("a", { href: "#/train" }, "Train one on your own file.")));
-    return;
-  }
-  place.replaceChildren(...models.map((model) => panel(model, place)));
+  const form = versionUpload(async ({ model }) => {
+    await refresh();
+    await open(place);
+    document.getElementById(`model-${model}`).focus();
+  });
+  const none = element("p", { class: "empty" }, "There is no model yet. ", element("a", { href: "#/train" }, "Train one on your own file."));
+  place.replaceChildren(...(models.length ? models.map((model) => panel(model, place)) : [none]), form);
 }
 
 function panel(model, place) {
@@ -39,6 +43,21 @@ function panel(model, place) {
       await refresh();
       await open(place);
       document.getElementById(`model-${model.model}`)?.focus();
+    } catch (problem) {
+      showProblem(error, problem);
+    }
+  }
+
+  async function remove(version) {
+    clearProblem(error);
+    const consequence = "Its weights, card and report are gone for good, and its number is not used again. Download it first if you may want it back.";
+    if (!(await confirmed(`Delete version ${version} of ${model.model}?`, consequence, "Delete"))) return;
+    try {
+      await call("DELETE", `/v1/models/${model.model}/versions/${version}`);
+      announce(`${model.model}: version ${version} is deleted.`);
+      await refresh();
+      await open(place);
+      (document.getElementById(`model-${model.model}`) ?? document.getElementById("content")).focus();
     } catch (problem) {
       showProblem(error, problem);
     }
@@ -75,30 +94,35 @@ function panel(model, place) {
     const isLive = card.version === live;
     const act = live !== undefined && card.version < live ? "Roll back to it" : "Promote";
     const save = element("button", { class: "quiet", "aria-label": `Download version ${card.version} of ${model.model}`, onclick: () => download(card.version, save) }, "Download");
+    const aliases = aliasesOf(card.version);
+    const cell = (head, attributes, ...children) => element("td", { role: "cell", "data-head": head, ...attributes }, children);
     return element(
-      "tr", { class: isLive ? "live" : "" },
-      element("th", { scope: "row" }, String(card.version)),
-      element("td", {}, aliasesOf(card.version).map((alias) => element("span", { class: alias === "production" ? "chip good" : "chip" }, alias))),
-      element("td", {}, `${card.network.hidden.join(" × ")}, ${card.dropout.kind}, p ${[...new Set(card.dropout.p)].map((p) => number(p, 3)).join(", ")}`),
-      measures.map(([, key, format, sign]) => element("td", { class: `figure${model.versions.length > 1 && sign * score(card, key) === best[key] ? " best" : ""}` }, format(score(card, key)))),
-      element("td", {}, time(card.created_at)),
-      element("td", {}, element(
+      "tr", { role: "row", class: isLive ? "live" : "" },
+      element("th", { role: "rowheader", scope: "row", "data-head": "Version" }, String(card.version)),
+      cell("Aliases", {}, aliases.map((alias) => element("span", { class: alias === "production" ? "chip good" : "chip" }, alias))),
+      cell("Network", {}, `${card.network.hidden.join(" × ")}, ${card.dropout.kind}, p ${[...new Set(card.dropout.p)].map((p) => number(p, 3)).join(", ")}`),
+      measures.map(([head, key, format, sign]) => cell(head, { class: `figure${model.versions.length > 1 && sign * score(card, key) === best[key] ? " best" : ""}` }, format(score(card, key)))),
+      cell("Made", {}, time(card.created_at)),
+      cell("Actions", {}, element(
         "div", { class: "actions tight" },
         isLive ? null : element("button", { class: "quiet", "aria-label": `${act}: version ${card.version} of ${model.model}`, onclick: () => promote(card.version) }, act),
         element("button", { class: "quiet", "aria-label": `Report of version ${card.version} of ${model.model}`, onclick: () => showCard(card.version) }, "Report"),
         save,
         element("button", { class: "quiet", "aria-label": `Ask version ${card.version} of ${model.model}`, onclick: async () => (await choose(model.model, isLive ? null : card.version), (location.hash = "#/ask")) }, "Ask"),
+        aliases.length ? null : element("button", { class: "quiet danger", "aria-label": `Delete version ${card.version} of ${model.model}`, onclick: () => remove(card.version) }, "Delete"),
       )),
     );
   };
-  const heads = [["Version"], ["Aliases"], ["Network"], ...measures.map(([text]) => [text, "figure"]), ["Made"], ["Actions"]];
+  const heads = [["Version"], [term("alias", "Aliases")], ["Network"], ...measures.map(([text]) => [term(text), "figure"]), ["Made"], ["Actions"]];
   return element(
     "div", { class: "card" },
     element("h2", { id: `model-${model.model}`, tabindex: -1 }, model.model),
-    element("p", { class: "hint" }, `${model.task} of ${model.versions[0].target} from ${whole(model.versions[0].features.length)} features. Metrics are of each version's own held-out rows, in MC mode${model.versions.length > 1 ? "; the best of each column is green" : ""}.`),
+    element("p", { class: "hint" }, `${model.task === "regression" ? "Regression" : "Classification"} of ${model.versions[0].target} from ${whole(model.versions[0].features.length)} features. Metrics are of each version's own held-out rows, in MC mode${model.versions.length > 1 ? "; the best of each column is green" : ""}.`),
     error,
     element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Versions of ${model.model}` },
-      element("table", {}, element("thead", {}, element("tr", {}, heads.map(([text, kind]) => element("th", { scope: "col", class: kind ?? "" }, text)))), element("tbody", {}, model.versions.map(row)))),
+      element("table", { role: "table", class: "versions" },
+        element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, heads.map(([text, kind]) => element("th", { role: "columnheader", scope: "col", class: kind ?? "" }, text)))),
+        element("tbody", { role: "rowgroup" }, model.versions.map(row)))),
     report,
   );
 }

@@ -9,7 +9,7 @@ const TOP = 40;
 const LEAST_LINK = 0.06;
 
 /** Draws into that place; says in words what is to be seen. */
-export function drawNetwork(place, look, { mode, unit, choose }) {
+export function drawNetwork(place, look, { mode, unit, choose, answers }) {
   const hadFocus = place.contains(document.activeElement);
   const { layers, links } = look.network;
   // On large screens it grows with the type around it.
@@ -26,7 +26,7 @@ export function drawNetwork(place, look, { mode, unit, choose }) {
   links.forEach((weights, i) => svg.append(drawLinks(weights, (k) => [x(i), y(layers[i], k)], (k) => [x(i + 1), y(layers[i + 1], k)], states[i], states[i + 1])));
   layers.forEach((layer, i) => {
     svg.append(heading(layer, x(i), x(1) - x(0)));
-    layer.shown.forEach((at, k) => svg.append(drawUnit(layer, at, k, x(i), y(layer, k), states[i], { i, count: layers.length, label, unit, choose })));
+    layer.shown.forEach((at, k) => svg.append(drawUnit(layer, at, k, x(i), y(layer, k), states[i], { i, count: layers.length, label, unit, choose, answers })));
   });
   move(svg);
   place.replaceChildren(svg);
@@ -74,7 +74,8 @@ function drawLinks(weights, from, to, before, after) {
 
 function heading(layer, x, space) {
   const isNarrow = space < 66;
-  const size = layer.shown.length < layer.units ? isNarrow ? `${layer.shown.length}/${whole(layer.units)}` : `${layer.shown.length} of ${whole(layer.units)}` : whole(layer.units);
+  const total = space < 60 && layer.units >= 1000 ? `${number(layer.units / 1000, 2)}k` : whole(layer.units);
+  const size = layer.shown.length < layer.units ? isNarrow ? `${layer.shown.length}/${total}` : `${layer.shown.length} of ${whole(layer.units)}` : whole(layer.units);
   return drawing(
     "g",
     { class: "heading" },
@@ -83,7 +84,7 @@ function heading(layer, x, space) {
   );
 }
 
-function drawUnit(layer, at, k, x, y, state, { i, count, label, unit, choose }) {
+function drawUnit(layer, at, k, x, y, state, { i, count, label, unit, choose, answers }) {
   const radius = 8;
   const isDropped = Boolean(state.dropped[k]);
   const largest = Math.max(1e-12, ...(state.values ?? []).map(Math.abs));
@@ -103,7 +104,9 @@ function drawUnit(layer, at, k, x, y, state, { i, count, label, unit, choose }) 
   if (name !== undefined && (i === 0 || i === count - 1)) {
     const most = Math.max(4, Math.floor((label - 20) / 6.6));
     const attributes = i === 0 ? { x: x - radius - 6, "text-anchor": "end" } : { x: x + radius + 6, "text-anchor": "start" };
-    parts.push(drawing("text", { y: y + 4, class: "name", ...attributes }, shortened(name, most), drawing("title", {}, name)));
+    const answer = i === count - 1 ? answers(name) : null;
+    parts.push(drawing("text", { y: answer === null ? y + 4 : y - 1, class: "name", ...attributes }, shortened(name, most), drawing("title", {}, name)));
+    if (answer !== null) parts.push(drawing("text", { y: y + 12, class: "answer", ...attributes }, number(answer)));
   }
   const said = `${layer.name}, ${name ?? `unit ${at + 1}`}${value === null ? "" : isDropped ? ", dropped" : `, ${number(value)}`}`;
   const attributes = canChoose
@@ -134,7 +137,7 @@ function move(svg) {
 
 function summarise(layers) {
   const cut = layers.filter((layer) => layer.shown.length < layer.units);
-  const lines = "Lines are weights: the wider, the stronger; blue positive, orange negative, the weakest left out.";
+  const lines = "The weakest weights are left out.";
   if (!cut.length) return `All units are drawn. ${lines}`;
   const largest = Math.max(...cut.map((layer) => layer.shown.length));
   return `Too large to draw whole: of each large layer ${largest} units are drawn, spread evenly over it. All figures are of the whole network. ${lines}`;

@@ -4,11 +4,14 @@ import { call, clearProblem, showProblem } from "./api.js";
 import { onChoice, startingRow } from "./chooser.js";
 import { announce, element, field, freshId, option, settled } from "./dom.js";
 import { drawNetwork } from "./network.js";
+import { networkKey } from "./network_key.js";
 import { explain, explainUnit } from "./play_text.js";
 import { RunningMean } from "./running_mean.js";
+import { term } from "./terms.js";
 import { number, whole } from "./text.js";
 
 const LOOP_PAUSE = 1200;
+const KEEP = "Keep drawing";
 let stage = null;
 
 export function open(place) {
@@ -49,16 +52,16 @@ class Stage {
     };
     this.buttons = {
       draw: element("button", { class: "primary", onclick: () => this.step() }, "Draw new masks"),
-      loop: element("button", { "aria-pressed": "false", onclick: () => this.toggleLoop() }, "Loop"),
-      all: element("button", { onclick: () => this.show(this.samples - 1) }, `All ${this.samples}`),
-      row: element("button", { onclick: () => this.nextRow() }, "Another row"),
+      loop: element("button", { "aria-pressed": "false", onclick: () => this.toggleLoop() }, KEEP),
+      all: element("button", { onclick: () => this.show(this.samples - 1) }, `Take all ${this.samples} samples`),
+      row: element("button", { onclick: () => this.nextRow() }, "Another row of data"),
     };
     this.scrubber = element("input", { type: "range", min: 1, max: this.samples, value: 1, oninput: () => this.show(this.scrubber.value - 1) });
     this.slider = element("input", {
       type: "range", min: 0.01, max: 0.9, step: 0.01, value: usual.toFixed(2),
       oninput: () => this.setP(Number(this.slider.value)),
     });
-    this.reset = element("button", { class: "quiet", disabled: true, onclick: () => this.setP(null) }, "As trained");
+    this.reset = element("button", { class: "quiet", disabled: true, onclick: () => this.setP(null) }, "Back to p as trained");
     this.trained = { text: trained.length === 1 ? number(trained[0]) : card.dropout.p.map((p) => number(p)).join(", "), usual };
     this.labels = element("select", { onchange: () => this.setLabel(this.labels.value) }, (card.labels ?? []).map((label) => option(label)));
     this.error = element("div");
@@ -66,6 +69,7 @@ class Stage {
     this.unitText = element("div", { class: "unit" });
     this.words = element("div", { class: "words" });
     this.shownText = element("p", { class: "hint" });
+    this.key = element("div");
     this.outputs = element("dl", { class: "outputs" });
     this.rowText = element("p", { class: "hint row-text" });
     this.running = new RunningMean();
@@ -77,24 +81,25 @@ class Stage {
         "div",
         { class: "play" },
         element(
-          "div",
-          { class: "controls card" },
+          "div", { class: "controls card" },
           element("fieldset", { class: "switch" }, element("legend", {}, "Mode"), mode("eval", "dropout off"), mode("train", "dropout on")),
-          element("div", { class: "actions" }, this.buttons.draw, this.buttons.loop, this.buttons.all),
+          element("div", { class: "actions" }, this.buttons.draw, this.buttons.loop),
+        ),
+        element("div", { class: "picture card" }, element("h2", {}, "The network"), this.drawing, this.outputs, this.key, this.shownText),
+        element(
+          "div", { class: "settings card" },
           field(["Sample ", this.sampleOutput], this.scrubber),
+          element("p", { class: "hint" }, "Each ", term("sample"), " is what one ", term("thinned network"), " answers."),
+          element("div", { class: "actions" }, this.buttons.all),
           field(["p, the probability of being dropped: ", this.pOutput], this.slider),
-          this.reset,
+          element("div", { class: "actions" }, this.reset),
           card.labels ? field("Class whose probability is shown", this.labels) : null,
           element("div", { class: "actions" }, this.buttons.row),
           this.rowText,
         ),
+        element("div", { class: "explanation card" }, element("h2", {}, "What you see"), this.words),
         element(
-          "div", { class: "stack" },
-          element("div", { class: "card" }, element("h2", {}, "The network"), this.drawing, this.shownText, this.outputs),
-          element("div", { class: "card" }, element("h2", {}, "What you see"), this.words),
-        ),
-        element(
-          "div", { class: "stack" },
+          "div", { class: "figures stack" },
           element("div", { class: "card" }, element("h2", {}, "One unit, in numbers"), this.unitText),
           element("div", { class: "card" }, element("h2", {}, "Averaging samples"), this.running.node),
         ),
@@ -153,7 +158,11 @@ class Stage {
     const row = startingRow(this.choice.card, this.row);
     this.rowText.textContent = `Row: ${Object.entries(row).slice(0, 12).map(([name, value]) => `${name} ${typeof value === "number" ? number(value) : value ?? "missing"}`).join(", ")}${this.choice.card.features.length > 12 ? " …" : ""}`;
     this.unit ??= firstUnit(look);
-    const drawn = drawNetwork(this.drawing, look, { mode, unit: this.unit, choose: (unit) => this.setUnit(unit) });
+    const drawn = drawNetwork(this.drawing, look, {
+      mode, unit: this.unit, choose: (unit) => this.setUnit(unit),
+      answers: (name) => this.answer(isEval ? "eval" : "sample", name),
+    });
+    this.key.replaceChildren(networkKey(look.layers[0].kind, mode));
     this.shownText.textContent = drawn.summary;
     this.unitText.replaceChildren(...explainUnit(look, mode, this.unit));
     this.words.replaceChildren(...explain(look, mode, this.p, this.trained.text));
@@ -162,12 +171,18 @@ class Stage {
     this.state = drawn;
   }
 
+  /** What the network says in eval mode or by the sample in view: the number, or a class's probability. */
+  answer(which, label) {
+    const { eval_output: evaluated, outputs } = this.look;
+    if (which === "eval") return evaluated.value ?? evaluated.probabilities[label];
+    const output = outputs[this.sample];
+    return typeof output === "object" ? output[label] : output;
+  }
+
   showOutputs() {
-    const { look, mode, label } = this;
-    const of = (value) => number(typeof value === "object" ? value[label] : value);
-    const evaluated = label === null ? look.eval_output.value : look.eval_output.probabilities;
+    const { mode, label } = this;
     const name = label === null ? this.choice.card.target : `probability of ${label}`;
-    const entries = [["eval() output", of(evaluated), mode === "eval"], [`Output of sample ${this.sample + 1}`, mode === "eval" ? "no sample: dropout is off" : of(look.outputs[this.sample]), mode === "train"]];
+    const entries = [["eval() output", number(this.answer("eval", label)), mode === "eval"], [`Output of sample ${this.sample + 1}`, mode === "eval" ? "no sample: dropout is off" : number(this.answer("sample", label)), mode === "train"]];
     this.outputs.replaceChildren(
       ...entries.map(([term, value, isNow]) => element("div", { class: isNow ? "now" : "" }, element("dt", {}, `${term}: ${name}`), element("dd", {}, value))),
     );
@@ -226,14 +241,14 @@ class Stage {
     };
     this.timer = setTimeout(turn, 0);
     this.buttons.loop.setAttribute("aria-pressed", "true");
-    this.buttons.loop.textContent = "Stop the loop";
+    this.buttons.loop.textContent = "Stop drawing";
   }
 
   stop() {
     clearTimeout(this.timer);
     this.timer = null;
     this.buttons?.loop.setAttribute("aria-pressed", "false");
-    if (this.buttons) this.buttons.loop.textContent = "Loop";
+    if (this.buttons) this.buttons.loop.textContent = KEEP;
   }
 }
 

@@ -2,6 +2,7 @@
 // model in view, whatever its kind of dropout.
 
 import { element } from "./dom.js";
+import { term } from "./terms.js";
 import { number, whole } from "./text.js";
 
 const SRIVASTAVA = ["Srivastava et al. 2014", "https://jmlr.org/papers/v15/srivastava14a.html"];
@@ -12,15 +13,15 @@ const cite = ([text, href]) => element("a", { href, rel: "noreferrer" }, text);
 export function explain(look, mode, p, trained) {
   const kind = look.layers[0].kind;
   return [
-    element("p", {}, mode === "eval" ? EVAL : inTrainMode(kind, look)),
+    element("p", {}, mode === "eval" ? EVAL : [inTrainMode(kind, look), "Each new set of masks makes another ", term("thinned network"), ", and gives another output."]),
     ...(mode === "train" && p !== null
       ? [element("p", {}, `This version was trained with p = ${trained}. With p = ${number(p)} you see what its weights would do then, computed by the service; a network trained with that p would have other weights.`)]
       : []),
     element(
       "p", {},
-      "Keeping dropout on while predicting, and averaging, is Monte Carlo dropout: the mean of the outputs is the prediction, their spread the network's own doubt (", cite(GAL),
+      "Keeping dropout on while predicting, and averaging, is ", term("MC dropout", "Monte Carlo dropout"), ": the mean of the outputs is the prediction, their spread the network's own doubt (", cite(GAL),
       "). Eval mode stands for that average with one pass through the whole network. ", cite(SRIVASTAVA),
-      " call it weight scaling: there the weights are scaled down at test time; here, as in PyTorch, what survives is scaled up while training (inverted dropout), and eval mode has nothing left to scale. The two agree closely, not exactly: “Averaging samples” shows the gap.",
+      " call it ", term("weight scaling"), ": there the weights are scaled down at test time; here, as in PyTorch, what survives is scaled up while training (inverted dropout), and eval mode has nothing left to scale. The two agree closely, not exactly: “Averaging samples” shows the gap.",
     ),
     element(
       "p", { class: "note" },
@@ -38,16 +39,15 @@ function inTrainMode(kind, look) {
   const ps = [...new Set(active.map((layer) => number(layer.p)))];
   const of = ps.length === 1 ? `p = ${ps[0]}` : `its layer's p (${active.map((layer) => `${layer.name}: ${number(layer.p)}`).join(", ")})`;
   const scale = ps.length === 1 ? `1/(1 − p) = ${number(active[0].scale)}` : "1/(1 − p)";
-  const each = "Each new set of masks is another thinned network, and gives another output.";
   if (kind === "dropconnect") {
-    return `In train mode weights are dropped, not units (DropConnect): each weight of a layer that drops is left out with probability ${of}, and those that stay are multiplied by ${scale}, so that what a unit receives keeps its expected value. ${each}`;
+    return `In train mode weights are dropped, not units (DropConnect): each weight of a layer that drops is left out with probability ${of}, and those that stay are multiplied by ${scale}, so that what a unit receives keeps its expected value. `;
   }
   if (kind === "gaussian") {
-    return `In train mode no unit is dropped: each is multiplied by a random number around 1 with variance p/(1 − p), the noise that dropping with ${of} would have had (Gaussian dropout). ${each}`;
+    return `In train mode no unit is dropped: each is multiplied by a random number around 1 with variance p/(1 − p), the noise that dropping with ${of} would have had (Gaussian dropout). `;
   }
-  const keeps = `so that what the next layer receives keeps its expected value. ${each}`;
+  const keeps = `so that what the next layer receives keeps its expected value. `;
   if (kind === "concrete") {
-    return `In train mode each unit is multiplied by a random number between 0 and 1, mostly close to one end, and by ${scale} (Concrete dropout, a smooth form of dropping with probability ${of}, by which p itself can be learned). Units whose number is at most ½ are struck out. ${each}`;
+    return `In train mode each unit is multiplied by a random number between 0 and 1, mostly close to one end, and by ${scale} (Concrete dropout, a smooth form of dropping with probability ${of}, by which p itself can be learned). Units whose number is at most ½ are struck out. `;
   }
   return `In train mode each unit is dropped with probability ${of}; what survives is multiplied by ${scale}, ${keeps}`;
 }
@@ -95,10 +95,18 @@ function ofWeights(look, layer, at) {
   ];
 }
 
-/** Numbers above their names, as one line of a calculation. */
+/** Numbers above their names, as one calculation; a sign stays with the number after it. */
 function sum(steps) {
-  return element(
-    "div", { class: "sum" },
-    steps.map(([name, value]) => (value === null ? element("span", { class: "sign" }, name) : element("span", { class: "term" }, element("b", {}, value), element("small", {}, name)))),
-  );
+  const parts = [];
+  let sign = null;
+  for (const [name, value] of steps) {
+    if (value === null) {
+      sign = element("span", { class: "sign" }, name);
+      continue;
+    }
+    const figure = element("span", { class: "number" }, element("b", {}, value), element("small", {}, name));
+    parts.push(element("span", { class: "step" }, sign, figure));
+    sign = null;
+  }
+  return element("div", { class: "sum" }, parts);
 }

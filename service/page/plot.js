@@ -50,17 +50,19 @@ export async function draw(plot, build) {
   if (!latest || !plot.isConnected) return;
   const theme = colours();
   const { traces, layout } = latest(theme);
+  // On large screens with the type around it.
+  const size = Math.max(12, 0.8 * parseFloat(getComputedStyle(document.documentElement).fontSize));
   const axis = {
     gridcolor: theme.line, linecolor: theme.line, zerolinecolor: theme.line, automargin: true,
     fixedrange: true, title: { standoff: 8 },
   };
   const whole = {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    font: { color: theme.text, family: "system-ui, sans-serif", size: 12 },
+    font: { color: theme.text, family: "system-ui, sans-serif", size },
     margin: { l: 48, r: 12, t: 12, b: 40 }, separators: separators(), hovermode: "x unified",
     hoverlabel: { bgcolor: theme.surface, bordercolor: theme.line, font: { color: theme.text } },
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, dragmode: false,
-    ...layout,
+    ...layout, height: Math.round((layout.height * size) / 12),
   };
   for (const name of new Set(["xaxis", "yaxis", ...Object.keys(layout).filter((k) => /^[xy]axis/.test(k))])) {
     const given = layout[name] ?? {};

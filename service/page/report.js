@@ -5,6 +5,7 @@ import { call, clearProblem, showProblem } from "./api.js";
 import { choose, refresh } from "./chooser.js";
 import { announce, element } from "./dom.js";
 import { draw, figure } from "./plot.js";
+import { term } from "./terms.js";
 import { number, percent, whole } from "./text.js";
 
 /** Appends the report; `result` is that of the job, if there was one just now. */
@@ -65,10 +66,10 @@ function facts(card) {
   const { eval_mode: evaluated, mc_mode: sampled } = card.metrics;
   const isClass = card.task === "classification";
   const names = isClass
-    ? [["Accuracy", "accuracy", percent], ["NLL (nats)", "nll", number], ["Brier score", "brier", number], ["Calibration error (ECE)", "ece", number], ["AURC", "aurc", number]]
-    : [["RMSE", "rmse", number], ["R²", "r2", number], ["NLL (nats)", "nll", number], ["CRPS", "crps", number], ["Calibration error", "ece", number], ["AURC", "aurc", number]];
-  const head = element("tr", {}, ["On the calibration rows", "eval mode", "MC mode"].map((text, i) => element("th", { scope: "col", class: i ? "figure" : "" }, text)));
-  const body = names.map(([text, key, format]) => element("tr", {}, element("th", { scope: "row" }, text), element("td", { class: "figure" }, format(evaluated[key])), element("td", { class: "figure" }, format(sampled[key]))));
+    ? [["Accuracy", "accuracy", percent], ["NLL", "nll", number], ["Brier", "brier", number], ["ECE", "ece", number], ["AURC", "aurc", number]]
+    : [["RMSE", "rmse", number], ["R²", "r2", number], ["NLL", "nll", number], ["CRPS", "crps", number], ["ECE", "ece", number], ["AURC", "aurc", number]];
+  const head = element("tr", {}, [["On the ", term("calibration rows")], "eval mode", "MC mode"].map((text, i) => element("th", { scope: "col", class: i ? "figure" : "" }, text)));
+  const body = names.map(([text, key, format]) => element("tr", {}, element("th", { scope: "row" }, term(text)), element("td", { class: "figure" }, format(evaluated[key])), element("td", { class: "figure" }, format(sampled[key]))));
   return element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Metrics" }, element("table", {}, element("thead", {}, head), element("tbody", {}, body)));
 }
 
@@ -141,9 +142,9 @@ function confusion(card) {
 }
 
 function countTable(labels, counts) {
-  const head = element("tr", {}, element("th", { scope: "col" }, "Truth"), labels.map((label) => element("th", { scope: "col" }, `predicted ${label}`)));
+  const head = element("tr", {}, element("th", { scope: "col" }, "Truth"), labels.map((label) => element("th", { scope: "col" }, element("small", {}, "predicted "), label)));
   const body = counts.map((row, i) => element("tr", {}, element("th", { scope: "row" }, labels[i]), row.map((count, j) => element("td", { class: i === j ? "best" : "" }, whole(count)))));
-  return element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Confusion matrix" }, element("table", { class: "confusion" }, element("caption", {}, "How many held-out rows of each class were taken for which"), element("thead", {}, head), element("tbody", {}, body)));
+  return element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Confusion matrix" }, element("table", { class: "confusion" }, element("caption", {}, "Held-out rows"), element("thead", {}, head), element("tbody", {}, body)));
 }
 
 function samples({ task, metrics, report }) {

@@ -2,7 +2,8 @@
 
 import { element } from "./dom.js";
 import { draw, figure } from "./plot.js";
-import { number, whole } from "./text.js";
+import { term } from "./terms.js";
+import { number, shortened, whole } from "./text.js";
 
 export class RunningMean {
   constructor() {
@@ -33,25 +34,27 @@ export class RunningMean {
       ],
       layout: {
         height: 300, xaxis: { title: "samples drawn", range: [0, look.n_samples + 1] },
-        yaxis: { title: label === null ? target : `probability of ${label}`, range: [low - room, high + room] },
+        yaxis: { title: label === null ? shortened(target, 28) : "probability", range: [low - room, high + room] },
       },
     })).catch((failure) => (this.figure.caption.textContent = failure.message));
     const gap = Math.abs(evaluated - mean);
     const isClear = gap > 2 * error;
+    const what = label === null ? "" : ` The probability is that of ${label}.`;
     this.figure.caption.textContent = sample === null
-      ? "Eval mode draws no samples: its output is the dashed line. Switch to train() to see the samples around it."
-      : `After ${whole(count)} ${count === 1 ? "sample" : "samples"} the running mean is ${number(running.at(-1), 5)}.`;
+      ? `Eval mode draws no samples: its output is the dashed line. Switch to train() to see the samples around it.${what}`
+      : `After ${whole(count)} ${count === 1 ? "sample" : "samples"} the running mean is ${number(running.at(-1), 5)}.${what}`;
     const rows = [
-      ["Weight scaling (eval mode)", number(evaluated, 5), "eval-mean"],
+      [[term("weight scaling", "Weight scaling"), " (eval mode)"], number(evaluated, 5), "eval-mean"],
       [`Monte Carlo averaging (${whole(look.n_samples)} samples)`, `${number(mean, 5)} ± ${number(error, 2)}`, "mc-mean"],
       ["Gap between both", number(gap, 3), "gap-value"],
-      ["Spread of the samples (std)", number(std, 3), "spread"],
+      [[term("std", "Std"), " of the samples"], number(std, 3), "spread"],
     ];
     this.table.replaceChildren(
       ...rows.map(([term, value, name]) => element("div", { class: name }, element("dt", {}, term), element("dd", {}, value))),
     );
-    this.words.textContent = isClear
-      ? "± is one standard error of the mean. The gap is more than two of them: the two ways of averaging differ for this row."
-      : "± is one standard error of the mean. The gap is within two of them: so many samples do not tell the two apart.";
+    this.words.replaceChildren(
+      "± is one ", term("standard error"), " of the mean. ",
+      isClear ? "The gap is more than two of them: the two ways of averaging differ for this row." : "The gap is within two of them: so many samples do not tell the two apart.",
+    );
   }
 }

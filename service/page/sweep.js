@@ -3,7 +3,8 @@
 import { call, clearProblem, showProblem } from "./api.js";
 import { element, field, option } from "./dom.js";
 import { draw, figure, SERIES } from "./plot.js";
-import { number, percent, whole } from "./text.js";
+import { term } from "./terms.js";
+import { listed, number, percent, shortened, whole } from "./text.js";
 
 const POINTS = 61;
 // Beyond the training range, on each side, as a share of it.
@@ -43,7 +44,7 @@ export class Sweep {
       if (request.signal.aborted) return;
       this.figure.plot.setAttribute("aria-label", `${card.target} as ${feature.name} changes`);
       this.figure.caption.textContent = caption(found);
-      this.words.textContent = feature.type === "number" ? inWords(found) : "";
+      this.words.replaceChildren(...(feature.type === "number" ? inWords(found) : []));
     } catch (error) {
       // What is wrong with the row is shown at the form.
       if (error.status !== 422) showProblem(this.error, error);
@@ -51,9 +52,11 @@ export class Sweep {
   }
 }
 
-function numbersFor(feature) {
-  const width = feature.maximum - feature.minimum || Math.abs(feature.maximum) || 1;
-  const [from, to] = [feature.minimum - BEYOND * width, feature.maximum + BEYOND * width];
+/** The training range and beyond, but not below 0 where training never was. */
+function numbersFor({ minimum, maximum }) {
+  const width = maximum - minimum || Math.abs(maximum) || 1;
+  const [least, to] = [minimum - BEYOND * width, maximum + BEYOND * width];
+  const from = minimum >= 0 ? Math.max(0, least) : least;
   return Array.from({ length: POINTS }, (_, i) => from + ((to - from) * i) / (POINTS - 1));
 }
 
@@ -71,8 +74,8 @@ function plotOf(found, theme) {
   return {
     traces: lines,
     layout: {
-      height: 380, shapes, hovermode: "x unified", xaxis: { title: feature.name, ...(isNumber ? { range: [at[0], at.at(-1)], anchor: "y2" } : { type: "category" }) },
-      yaxis: { domain: [isNumber ? 0.12 : 0, 1], title: card.task === "regression" ? card.target : "probability", ...(card.task === "classification" && { range: [0, 1.02] }) },
+      height: 380, shapes, hovermode: "x unified", xaxis: { title: shortened(feature.name, 40), ...(isNumber ? { range: [at[0], at.at(-1)], anchor: "y2" } : { type: "category" }) },
+      yaxis: { domain: [isNumber ? 0.12 : 0, 1], title: card.task === "regression" ? shortened(card.target, 30) : "probability", ...(card.task === "classification" && { range: [0, 1.02] }) },
       yaxis2: { domain: [0, 0.08], visible: false, range: [-1, 1] },
     },
   };
@@ -112,17 +115,19 @@ function classLines({ card, feature, at, rows }) {
     }
     return [
       ...band(at, means.map((mean, k) => Math.max(0, mean - spread[k])), means.map((mean, k) => Math.min(1, mean + spread[k])), `${label} ± std`, `${colour}38`, label).map((trace) => ({ ...trace, showlegend: false })),
-      { x: at, y: means, mode: "lines", name: label, legendgroup: label, line: { color: colour, width: 2.5 } },
+      { x: at, y: means, mode: "lines", name: label, legendgroup: label, line: { color: colour, width: 2.5, dash: card.labels.indexOf(label) < 5 ? "solid" : "dash" } },
     ];
   });
 }
 
-function caption({ card, feature, rug }) {
+function caption({ card, feature, at, rug, now }) {
   const rest = "All other features are as in the form.";
   if (feature.type !== "number") return rest;
   const ticks = rug.length ? " Ticks below: training rows." : " This version kept no training rows to show.";
   const classes = card.task === "classification" && card.labels.length > MOST_LINES ? ` The ${MOST_LINES} classes that are most probable somewhere are drawn.` : "";
-  return `Dotted: the ends of the training range; orange: the row in the form. ${rest}${ticks}${classes}`;
+  const isSeen = now !== null && now >= at[0] && now <= at.at(-1);
+  const row = isSeen ? "orange: the row in the form" : now === null ? "the row in the form has no value" : `the row in the form, at ${number(now)}, lies outside the picture`;
+  return `Dotted: the ends of the training range, beyond which no coverage is promised; ${row}. ${rest}${ticks}${classes}`;
 }
 
 /** The band inside the training range and at the ends of the sweep, in numbers. */
@@ -130,6 +135,8 @@ function inWords({ card, feature, at, rows }) {
   const doubt = (row) => (card.task === "regression" ? row.epistemic_std : row.mutual_information);
   const inside = rows.filter((_, i) => at[i] >= feature.minimum && at[i] <= feature.maximum).map(doubt).sort((a, b) => a - b);
   const middle = inside[Math.floor(inside.length / 2)];
-  const name = card.task === "regression" ? "Epistemic std" : "Mutual information (nats)";
-  return `${name}: ${number(middle)} in the middle of what is inside the training range, ${number(doubt(rows[0]))} at ${number(at[0])} and ${number(doubt(rows.at(-1)))} at ${number(at.at(-1))}, where there are no data.`;
+  const name = card.task === "regression" ? [term("epistemic", "Epistemic"), " std"] : [term("mutual information", "Mutual information"), " (nats)"];
+  const ends = [0, at.length - 1].filter((i) => at[i] < feature.minimum || at[i] > feature.maximum);
+  const outside = listed(ends.map((i) => `${number(doubt(rows[i]))} at ${number(at[i])}`));
+  return [...name, `: ${number(middle)} inside the training range (median), ${outside}, where there are no data.`];
 }

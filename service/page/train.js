@@ -5,6 +5,7 @@ import { announce, element, field, option } from "./dom.js";
 import { JobForm } from "./job_form.js";
 import { JobView } from "./job_view.js";
 import { bytes, number, time, whole } from "./text.js";
+import { upload } from "./upload.js";
 
 let shop = null;
 
@@ -41,7 +42,7 @@ class Shop {
   }
 
   dropZone() {
-    const input = element("input", { type: "file", accept: ".csv,.tsv,.txt,.parquet,.ndjson,.jsonl", onchange: () => input.files[0] && this.upload(input.files[0]) });
+    const input = (this.input = element("input", { type: "file", accept: ".csv,.tsv,.txt,.parquet,.ndjson,.jsonl", onchange: () => input.files[0] && this.upload(input.files[0]) }));
     this.known = element("select", { onchange: () => this.known.value && this.open(this.known.value) });
     const zone = element(
       "div", { class: "drop" },
@@ -62,13 +63,15 @@ class Shop {
 
   async upload(file) {
     clearProblem(this.error);
-    this.dataset.replaceChildren(element("p", { class: "loading", role: "status" }, `Sending ${file.name} (${bytes(file.size)}) and looking at its columns …`));
+    this.input.value = "";
     try {
-      const found = await call("POST", `/v1/datasets?name=${encodeURIComponent(file.name)}`, { body: file, headers: { "Content-Type": mediaType(file.name) } });
+      const found = await upload(this.dataset, file, `/v1/datasets?name=${encodeURIComponent(file.name)}`, {
+        headers: { "Content-Type": mediaType(file.name) }, then: "The service is looking at its columns …",
+      });
+      if (found === null) return;
       this.showDataset(found);
       this.listDatasets();
     } catch (error) {
-      this.dataset.replaceChildren();
       showProblem(this.error, error);
     }
   }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Request
 from starlette.responses import Response
 
 from service.errors import NotFoundError
@@ -32,6 +32,8 @@ POLICY = (
 PLOTLY = f"plotly-{importlib.metadata.version('plotly')}.js"
 FOREVER = "public, max-age=31536000, immutable"
 
+ASKED_BY = ["GET", "HEAD"]
+
 Named = Annotated[str, Header()]
 
 
@@ -45,26 +47,26 @@ class PageFile:
     encoding: str | None = None
 
 
-@router.get("/")
-async def front_page(if_none_match: Named = "") -> Response:
-    return _answer(_files()["index.html"], "no-cache", if_none_match)
+@router.api_route("/", methods=ASKED_BY)
+async def front_page(request: Request, if_none_match: Named = "") -> Response:
+    return _answer(request, _files()["index.html"], "no-cache", if_none_match)
 
 
-@router.get(f"/page/{PLOTLY}")
-def plotly(if_none_match: Named = "", accept_encoding: Named = "") -> Response:
+@router.api_route(f"/page/{PLOTLY}", methods=ASKED_BY)
+def plotly(request: Request, if_none_match: Named = "", accept_encoding: Named = "") -> Response:
     file = _plotly(zipped="gzip" in accept_encoding)
-    return _answer(file, FOREVER, if_none_match)
+    return _answer(request, file, FOREVER, if_none_match)
 
 
-@router.get("/page/{name}")
-async def page_file(name: str, if_none_match: Named = "") -> Response:
+@router.api_route("/page/{name}", methods=ASKED_BY)
+async def page_file(request: Request, name: str, if_none_match: Named = "") -> Response:
     file = _files().get(name)
     if file is None:
         raise NotFoundError(f"there is nothing at /page/{name[:64]}")
-    return _answer(file, "no-cache", if_none_match)
+    return _answer(request, file, "no-cache", if_none_match)
 
 
-def _answer(file: PageFile, caching: str, if_none_match: str) -> Response:
+def _answer(request: Request, file: PageFile, caching: str, if_none_match: str) -> Response:
     headers = {
         "ETag": file.tag,
         "Cache-Control": caching,
@@ -77,6 +79,9 @@ def _answer(file: PageFile, caching: str, if_none_match: str) -> Response:
         return Response(status_code=304, headers=headers)
     if file.encoding is not None:
         headers["Content-Encoding"] = file.encoding
+    if request.method == "HEAD":
+        headers["Content-Length"] = str(len(file.content))
+        return Response(media_type=file.media_type, headers=headers)
     return Response(file.content, media_type=file.media_type, headers=headers)
 
 

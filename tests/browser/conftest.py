@@ -37,11 +37,11 @@ LONG_NAME = "a_feature_whose_name_is_far_longer_than_any_place_that_there_is_for
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if CHROMIUM is None:
-        reason = "chromium is not installed: the page was not tried in a browser"
-        for item in items:
-            if Path(__file__).parent in item.path.parents:
-                item.add_marker(pytest.mark.skip(reason=reason))
+    ours = [item for item in items if Path(__file__).parent in item.path.parents]
+    for item in ours:
+        if CHROMIUM is None:
+            reason = "chromium is not installed: the page was not tried in a browser"
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def large_table() -> pa.Table:
@@ -54,7 +54,7 @@ def large_table() -> pa.Table:
     return pa.table(columns | {"kind": kinds})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Models: concrete (two versions), penguins, weights (DropConnect), plain (no dropout),
     and large (three layers of 1,024)."""
@@ -81,9 +81,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     one.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Ended with its module: as long as it runs, no other test may have an event loop."""
+    """Ended with the folder: as long as it runs, no other test may have an event loop."""
     with sync_playwright() as playwright:
         one = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield one
@@ -121,7 +121,7 @@ class Visit:
         return [text for text in self.said if not any(how in text for how in self.expected)]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """One for all visits, so that plotly is sent and compiled once."""
     one = browser.new_context(

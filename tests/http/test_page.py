@@ -89,3 +89,20 @@ async def test_other_names_lead_nowhere(client: httpx.AsyncClient, name: str) ->
     response = await client.get(f"/page/{name}")
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("accepted", ["gzip", "identity"])
+async def test_head_is_answered_like_get_without_the_body(
+    client: httpx.AsyncClient, accepted: str
+) -> None:
+    headers = {"accept-encoding": accepted}
+    plot = next(address for address in await everything(client) if "plotly-" in address)
+    for address in ("/", "/page/page.css", plot):
+        whole = await client.get(address, headers=headers)
+        head = await client.head(address, headers=headers)
+        assert (head.status_code, head.content) == (200, b"")
+        ours = {"x-request-id"}
+        assert {k: v for k, v in head.headers.items() if k not in ours} == {
+            k: v for k, v in whole.headers.items() if k not in ours
+        }
+    assert (await client.head("/page/nothing.js")).status_code == 404
