@@ -78,7 +78,7 @@ def measure(folder: str, name: str, depth: int, p: float) -> Piece:
     plan, target = make_plan(artifact.network), artifact.schema.target
     rows = _most_uncertain(plan, target, prepared.calibration.x)
     n_reference = REFERENCE_HEADLINE if (depth, p) == (2, 0.1) else REFERENCE
-    mean, variance = _reference(plan, target, rows, n_reference)
+    mean, variance = reference(plan, target, rows, n_reference)
     errors = {name: np.zeros(2) for name in ("mc", *ESTIMATORS)}
     for seed in range(N_SEEDS):
         for estimator in errors:
@@ -112,7 +112,7 @@ def _most_uncertain(plan: Plan, target: Target, x: torch.Tensor) -> torch.Tensor
     return x[torch.from_numpy(order[:N_ROWS].copy())]
 
 
-def _reference(
+def reference(
     plan: Plan, target: Target, x: torch.Tensor, n_samples: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance over so many textbook samples, none of them among those judged."""

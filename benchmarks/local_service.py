@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 import httpx
 
@@ -33,6 +34,19 @@ class LocalService:
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=900.0)
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
+        self.seconds_to_start = 0.0
+
+    def __enter__(self) -> Self:
+        try:
+            self.seconds_to_start = self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self.client.close()
 
     @property
     def pid(self) -> int:
