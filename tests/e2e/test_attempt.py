@@ -1,7 +1,8 @@
 """What a job that cannot end well ends with: attempts in this process, their children real."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from service.attempt import MOST_DEATHS, Attempt
 from service.database import Database
 from service.datasets import Datasets
 from service.job_order import Devices
-from service.job_runs import JobRuns
+from service.job_runs import JobRuns, Lease, Report
 from service.jobs import Jobs
 from service.processes import start_child
 from service.registry import Registry
@@ -34,11 +35,12 @@ class Bench:
 
     def attempt(self, request: dict, **settings: object) -> Job:
         """The job, after the one attempt at it."""
-        wanted = TrainingJobRequest(
-            model="m", dataset=self.dataset, **{"target": "species"} | request
-        )
-        job = self.jobs.submit(wanted)
-        runs = JobRuns(self.database)
+        chosen = {"model": "m", "target": "species"} | request
+        job = self.jobs.submit(TrainingJobRequest(dataset=self.dataset, **chosen))
+        return self.run(job, JobRuns(self.database), **settings)
+
+    def run(self, job: Job, runs: JobRuns, **settings: object) -> Job:
+        """The job, after one attempt at it that reports there."""
         lease = runs.claim("worker-1", Devices("cpu"))
         assert lease is not None
         registry = Registry(self.database, self.home)
@@ -58,6 +60,61 @@ def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     yield make
     for one in made:
         one.database.close()
+
+
+class Cut(JobRuns):
+    """Does something when the job has told of that epoch for the first time."""
+
+    def __init__(self, database: Database, epoch: int, act: Callable[[], object]) -> None:
+        super().__init__(database)
+        self._epoch = epoch
+        self._act = act
+
+    def report(
+        self, lease: Lease, events: Sequence[Report], progress: Mapping | None = None
+    ) -> None:
+        super().report(lease, events, progress)
+        if any(event.data.get("epoch", 0) >= self._epoch for event in events):
+            self._act()
+
+
+def test_cancelled_or_failed_it_resumes_where_it_was_and_ends_in_the_same_weights(
+    bench: Callable[..., Bench],
+) -> None:
+    one = bench()
+    request = {
+        "calibration": "split",
+        "hyperparameters": {"hidden": [16], "epochs": 250, "early_stopping_patience": 250},
+    }
+    calm = one.attempt(request | {"model": "calm"}, checkpoint_seconds=0)
+    assert calm.status == "succeeded", calm.error
+
+    job = one.jobs.submit(
+        TrainingJobRequest(model="cut", target="species", dataset=one.dataset, **request)
+    )
+    ends = []
+    for epoch, act in ((20, lambda: one.jobs.cancel(job.id)), (80, lambda: 1 / 0)):
+        ends.append(one.run(job, Cut(one.database, epoch, act), checkpoint_seconds=0))
+        one.jobs.resume(job.id)
+    assert [(end.status, end.result) for end in ends] == [("cancelled", None), ("failed", None)]
+    assert one.run(job, JobRuns(one.database), checkpoint_seconds=0).status == "succeeded"
+
+    events, _ = one.jobs.events(job.id, after=None, limit=1000, ascending=True)
+    told = [event for event in events if event.type in ("epoch", "status")]
+    starts = [
+        following.data["epoch"]
+        for event, following in pairwise(told)
+        if event.data.get("status") == "running"
+    ]
+    assert starts[0] == 1
+    assert starts[0] < starts[1] < starts[2] < 250, "each went on from a checkpoint"
+    weights = [
+        path.read_bytes()
+        for model in ("calm", "cut")
+        for path in (one.home / "models" / model).glob("1-*/weights.safetensors")
+    ]
+    assert len(weights) == 2
+    assert weights[0] == weights[1]
 
 
 DEEP = {"hidden": [24] * 16, "learning_rate": 10.0, "gradient_clip": None, "epochs": 2}

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from service.commands.artifacts import export_version, import_version
 from service.database import Database
 from service.datasets import Datasets
 from service.jobs import Jobs
 from service.schemas import TrainingJobRequest
+from service.settings import Settings
 from tests.e2e.conftest import CONCRETE, PENGUINS, ROOT, Service
 
 
@@ -296,32 +298,27 @@ def test_train_says_what_it_waits_for_and_that_its_worker_has_died(
 
 
 def test_a_version_goes_from_one_home_to_another(
-    first_light: Service, service: Callable[..., Service], tmp_path: Path
+    first_light: Service,
+    service: Callable[..., Service],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     there = service()
     file = tmp_path / "concrete.zip"
     said = first_light.command("export", "concrete@1", str(file))
     assert (said.returncode, said.stdout) == (0, f"concrete version 1 is in {file}\n")
-    again = first_light.command("export", "concrete", str(tmp_path / "again.zip"))
-    assert again.returncode == 0
-    assert (tmp_path / "again.zip").read_bytes() == file.read_bytes()
     said = there.command("import", str(file), "--name", "beton")
     assert (said.returncode, said.stdout) == (
         0, "beton version 1 is here; production is version 1\n",
     )  # fmt: skip
-    answers = [tmp_path / "here.csv", tmp_path / "there.csv"]
-    for one, name, answer in zip((first_light, there), ("concrete", "beton"), answers, strict=True):
-        asked = one.command("uncertainty", name, str(CONCRETE), "--output", str(answer))
-        assert asked.returncode == 0, asked.stderr
-    assert answers[0].read_bytes() == answers[1].read_bytes()
+    home = Settings(home=there.home)
+    assert export_version(home, "beton", tmp_path / "again.zip") == 0
+    assert (tmp_path / "again.zip").read_bytes() == file.read_bytes()
     file.write_bytes(file.read_bytes()[:-100])
-    for arguments, fault in (
-        (("import", str(file), "--name", "beton"), "not a readable zip"),
-        (("import", str(answers[0]), "--name", "a b"), "not a readable zip"),
-        (("export", "nothing", str(file)), "there is no model 'nothing'"),
-        (("export", "beton@7", str(file)), "has no version '7'"),
-    ):
-        refused = there.command(*arguments)
-        assert refused.returncode == 1
-        assert fault in refused.stderr
+    assert import_version(home, file, "beton", "if_first") == 1
+    assert export_version(home, "nothing", file) == 1
+    assert export_version(home, "beton@7", file) == 1
+    faults = capsys.readouterr().err.splitlines()
+    told = ("not a readable zip", "there is no model 'nothing'", "has no version '7'")
+    assert [fault in line for fault, line in zip(told, faults, strict=True)] == [True] * 3
     assert sorted(path.name for path in tmp_path.glob("*.zip")) == ["again.zip", "concrete.zip"]

@@ -31,7 +31,9 @@ def test_upload_train_follow_predict_ask_roll_back_restart_ask_again(
     assert dataset["rows"] == 344
     assert {c["name"]: c["missing"] for c in dataset["columns"]}["sex"] == 11
 
-    job = one.submit(model="birds", dataset=dataset["id"], target="species", hyperparameters=QUICK)
+    request = {"model": "birds", "dataset": dataset["id"], "target": "species"}
+    request |= {"calibration": "split", "hyperparameters": QUICK}
+    job = one.submit(**request)
     events = follow(one, job["id"])
     assert [number for number, _ in events] == list(range(1, len(events) + 1))
     kinds = [event["type"] for _, event in events]
@@ -58,10 +60,8 @@ def test_upload_train_follow_predict_ask_roll_back_restart_ask_again(
     asked = one.ask("birds:uncertainty", instances=[PENGUIN], seed=4)
     assert asked["predictions"][0]["entropy"] > 0
 
-    second = one.submit(
-        model="birds", dataset=dataset["id"], target="species",
-        hyperparameters=QUICK | {"dropout": {"p": 0.4}}, promote="always", seed=1,
-    )  # fmt: skip
+    request |= {"hyperparameters": QUICK | {"dropout": {"p": 0.4}}, "promote": "always", "seed": 1}
+    second = one.submit(**request)
     assert one.finish(second["id"])["result"]["version"] == 2
     assert one.ask("birds:predict", instances=[PENGUIN])["version"] == 2
     changed = one.ask("birds:uncertainty", instances=[PENGUIN], seed=4)
@@ -102,6 +102,7 @@ def test_predict_gives_the_same_bits_while_a_job_trains(shared: Service) -> None
     one = shared
     dataset = one.upload(CONCRETE)["id"]
     request = {"model": "bits", "dataset": dataset, "target": "compressive_strength"}
+    request["calibration"] = "split"
     one.finish(one.submit(**request, hyperparameters=QUICK)["id"])
     row = [540, 0, 0, 162, 2.5, 1040, 676, 28]
 
@@ -122,36 +123,11 @@ def test_predict_gives_the_same_bits_while_a_job_trains(shared: Service) -> None
     assert one.finish(job["id"])["status"] == "cancelled"
 
 
-def test_cancel_takes_effect_at_once_and_resume_goes_on(shared: Service) -> None:
-    one = shared
-    dataset = one.upload(CONCRETE)["id"]
-    request = {
-        "model": "cut", "dataset": dataset, "target": "compressive_strength",
-        "hyperparameters": {"hidden": [32, 32], "epochs": 150, "early_stopping_patience": 150},
-    }  # fmt: skip
-    job = one.submit(**request)["id"]
-    one.wait_until(lambda: (one.job(job)["progress"] or {"epoch": 0})["epoch"] > 20, 60)
-    one.client.post(f"/v1/training_jobs/{job}:cancel")
-    one.wait_until(lambda: one.job(job)["status"] == "cancelled", 20)
-    assert one.client.get("/v1/models/cut").status_code == 404
-    reached = one.job(job)["progress"]["epoch"]
-    assert reached < 150, "the job was to be cut short"
-    one.client.post(f"/v1/training_jobs/{job}:resume")
-    assert one.finish(job)["status"] == "succeeded"
-    listed = one.client.get(f"/v1/training_jobs/{job}/events?order=asc&limit=1000").json()["data"]
-    epochs = [event["data"]["epoch"] for event in listed if event["type"] == "epoch"]
-    assert epochs[-1] == 150
-    assert epochs.count(1) == 1, "it went on from its checkpoint"
-    # Of the moment of the cut an epoch may be told twice, or not at all.
-    assert len(set(epochs)) >= 145
-    assert len(epochs) <= 155
-    assert reached in epochs
-
-
 def test_a_job_killed_between_its_folds_ends_in_the_same_calibration(shared: Service) -> None:
     one = shared
     request = {
-        "dataset": one.upload(PENGUINS)["id"], "target": "species", "hyperparameters": QUICK,
+        "dataset": one.upload(PENGUINS)["id"], "target": "species",
+        "hyperparameters": QUICK | {"epochs": 10},
     }  # fmt: skip
 
     def folds(job: str) -> list[int]:
@@ -180,7 +156,8 @@ def test_a_search_survives_kill_9(shared: Service) -> None:
     dataset = one.upload(CONCRETE)["id"]
     request = {
         "dataset": dataset, "target": "compressive_strength",
-        "hyperparameters": {"hidden": [32, 32], "epochs": 60, "dropout": {"p": "auto"}},
+        "calibration": "split",
+        "hyperparameters": {"hidden": [16], "epochs": 20, "dropout": {"p": "auto"}},
     }  # fmt: skip
 
     def trials(job: str) -> list[int]:
@@ -242,16 +219,18 @@ def test_the_worse_of_two_is_not_promoted(shared: Service) -> None:
     one = shared
     dataset = one.upload(CONCRETE)["id"]
     request = {"model": "poor", "dataset": dataset, "target": "compressive_strength"}
-    good = one.finish(one.submit(**request, hyperparameters={"epochs": 40})["id"])
+    request["calibration"] = "split"
+    good = one.finish(one.submit(**request, hyperparameters=QUICK)["id"])
     assert good["result"]["promoted"] is True
-    poor = one.finish(one.submit(**request, hyperparameters={"epochs": 1})["id"])
+    poor = one.finish(one.submit(**request, hyperparameters=QUICK | {"epochs": 1})["id"])
     assert (poor["result"]["version"], poor["result"]["promoted"]) == (2, False)
     assert "on the same 154 held-out rows that neither has" in poor["result"]["promotion"]
     compared = poor["result"]["comparison"]
     assert (compared["version"], compared["rows"], compared["is_fair"]) == (1, 154, True)
     assert compared["own"] > compared["other"]
     other = {"model": "poor", "dataset": one.upload(PENGUINS)["id"], "target": "species"}
-    ended = one.finish(one.submit(**other, hyperparameters={"epochs": 1})["id"])
+    other |= {"calibration": "split", "hyperparameters": QUICK | {"epochs": 1}}
+    ended = one.finish(one.submit(**other)["id"])
     assert (ended["result"]["version"], ended["result"]["promoted"]) == (3, False)
     assert "predicts other things" in ended["result"]["promotion"]
     assert one.client.get("/v1/models/poor").json()["aliases"] == {"production": 1}

@@ -34,7 +34,7 @@ def test_train_ask_restart_ask_again(
     one = service(database_url=database_url)
     one.start()
     job = one.submit(
-        model="birds", dataset=one.upload(PENGUINS)["id"], target="species",
+        model="birds", dataset=one.upload(PENGUINS)["id"], target="species", calibration="split",
         hyperparameters={"hidden": [32, 32], "epochs": 10},
     )  # fmt: skip
     finished = one.finish(job["id"])
