@@ -20,6 +20,9 @@ from torch import Tensor
 from models.errors import TrainingError
 from models.training_run import Run, State
 
+# Files of another format are of another run.
+FORMAT = 2
+
 
 def save_checkpoint(run: Run, path: Path) -> None:
     """Writes all that the next epoch depends on, torch's generators included."""
@@ -27,9 +30,8 @@ def save_checkpoint(run: Run, path: Path) -> None:
     for part in ("network", "average", "best"):
         for name, value in getattr(run, part).state_dict().items():
             tensors[f"{part}.{name}"] = value
-    for i, parameter in enumerate(run.network.parameters()):
-        for name, value in run.optimiser.state[parameter].items():
-            tensors[f"optimiser.{i}.{name}"] = value
+    for name, value in run.optimiser.state.items():
+        tensors[f"optimiser.{name}"] = value
     tensors["generator.cpu"] = torch.get_rng_state()
     if run.training.x.is_cuda:
         tensors["generator.cuda"] = torch.cuda.get_rng_state(run.training.x.device)
@@ -65,13 +67,7 @@ def load_checkpoint(run: Run, path: Path) -> None:
         getattr(run, part).load_state_dict(
             {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         )
-    for i, parameter in enumerate(run.network.parameters()):
-        prefix = f"optimiser.{i}."
-        run.optimiser.state[parameter] = {
-            name.removeprefix(prefix): value.to(parameter.device)
-            for name, value in tensors.items()
-            if name.startswith(prefix)
-        }
+    run.optimiser.load({name: tensors[f"optimiser.{name}"] for name in run.optimiser.state})
     run.state = State(**json.loads(metadata["state"]))
     torch.set_rng_state(tensors["generator.cpu"])
     if run.training.x.is_cuda:
@@ -80,7 +76,7 @@ def load_checkpoint(run: Run, path: Path) -> None:
 
 def _fingerprint(run: Run) -> str:
     """Names the run: its settings, and the data it is fitted to."""
-    settings = json.dumps([run.network.config.to_dict(), asdict(run.options)])
+    settings = json.dumps([FORMAT, run.network.config.to_dict(), asdict(run.options)])
     digest = hashlib.sha256(settings.encode())
     for split in (run.training, run.validation):
         digest.update(split.x.cpu().numpy().tobytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,4 +60,5 @@ def fit(
             on_epoch(report)
         history = tuple(Epoch(**report) for report in run.state.history)
         network, epoch = run.kept
-        return FitResult(network.cpu().eval(), history, epoch)
+        # A copy, for parameters that have memory of their own.
+        return FitResult(copy.deepcopy(network).cpu().eval(), history, epoch)

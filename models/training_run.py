@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, cast
 
@@ -11,13 +12,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.dropout import ConcreteDropout
+from models.adamw import AdamW
 from models.errors import TrainingError
-from models.mlp import LOG_VARIANCE_RANGE, MLP, MLPConfig
+from models.flat import flatten, flatten_gradients
+from models.mlp import MLP, MLPConfig
+from models.objective import Objective
+from models.training_masks import TrainingMasks
+from models.written_gradient import WrittenGradient, covers
 
-# Length scale of Concrete dropout's prior on the weights (Gal et al. 2017, section 3).
-CONCRETE_LENGTH_SCALE = 1e-2
 VALIDATION_BATCH = 8192
+# Rows that are put into the order of an epoch at once.
+ORDERED_ROWS = 2**14
 
 
 @dataclass(frozen=True)
@@ -105,33 +110,6 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def concrete_penalty(network: MLP, n_rows: int) -> Tensor | float:
-    """What Concrete dropout adds to the mean loss of so many training rows; 0 without it.
-
-    The divergence of the weights' distribution from their prior, for each row. A squared
-    error is twice the negative log-likelihood of noise of variance 1, a cross-entropy is the
-    negative log-likelihood itself: hence the 2 of one and the 1 of the other (Gal, Hron &
-    Kendall 2017, equations 1 to 4, and the notes in the authors' code).
-    """
-    strength = (2.0 if network.config.head == "regression" else 1.0) / n_rows
-    penalties = [
-        dropout.regulariser(
-            cast("Tensor", linear.weight), strength * CONCRETE_LENGTH_SCALE**2 / 2.0, strength
-        )
-        for dropout, linear in zip(network.dropouts, network.linears, strict=True)
-        if isinstance(dropout, ConcreteDropout) and 0.0 < dropout.initial_p < 1.0
-    ]
-    return sum(penalties)
-
-
-def _parameter_groups(network: MLP) -> list[dict[str, Any]]:
-    """Weights and biases, and apart from them Concrete dropout's log odds: decay would pull
-    these to zero, which is p = 1/2."""
-    log_odds = [d.p_logit for d in network.dropouts if isinstance(d, ConcreteDropout)]
-    others = [*network.linears.parameters()]
-    return [{"params": others}, {"params": log_odds, "weight_decay": 0.0}]
-
-
 class Run:
     """The moving parts of one fit: network, running mean, best weights, optimiser, state."""
 
@@ -144,16 +122,29 @@ class Run:
         self.network = MLP(config).to(training.x.device)
         self.average = copy.deepcopy(self.network)
         self.best = copy.deepcopy(self.network)
-        self.optimiser = torch.optim.AdamW(
-            _parameter_groups(self.network),
-            lr=options.learning_rate,
-            weight_decay=options.weight_decay,
-            fused=True,
-        )
         self.state = State(learning_rate=options.learning_rate)
-        self._weights = [parameter.detach() for parameter in self.network.parameters()]
-        self._average_weights = [parameter.detach() for parameter in self.average.parameters()]
-        self._class_weights = self._balance()
+        self._weights = flatten(self.network.parameters())
+        self._gradients = flatten_gradients(self.network.parameters())
+        self._average_weights = flatten(self.average.parameters())
+        n_decayed = sum(parameter.numel() for parameter in self.network.linears.parameters())
+        # Concrete dropout's log odds come last: decay would pull them to zero, which is p = 1/2.
+        self.optimiser = AdamW(self._weights, self._gradients, n_decayed, options.weight_decay)
+        assert options.batch_size is not None
+        self._masks = TrainingMasks(config, options.batch_size, training.x.device, options.seed)
+        self._put_gradients = self._make_objective()
+
+    def _make_objective(self) -> Objective | WrittenGradient:
+        options, class_weights = self.options, self._balance()
+        if covers(self.network):
+            assert options.batch_size is not None
+            return WrittenGradient(
+                self.network,
+                self._masks,
+                options.batch_size,
+                options.label_smoothing,
+                class_weights,
+            )
+        return Objective(self.network, len(self.training), options.label_smoothing, class_weights)
 
     @property
     def is_over(self) -> bool:
@@ -178,58 +169,36 @@ class Run:
         Raises:
             TrainingError: a loss is not a number.
         """
-        assert self.options.batch_size is not None
         self._set_learning_rate()
         self.network.train()
-        order = torch.randperm(len(self.training), device=self.training.x.device)
+        self._masks.begin_epoch(self.state.epoch)
         total = torch.zeros((), device=self.training.x.device)
-        for rows in torch.split(order, self.options.batch_size):
-            self.optimiser.zero_grad(set_to_none=True)
-            loss, objective = self._losses(self.training.x[rows], self.training.y[rows])
-            objective.backward()  # type: ignore[no-untyped-call]
-            if self.options.gradient_clip is not None:
-                parameters = self.network.parameters()
-                torch.nn.utils.clip_grad_norm_(parameters, self.options.gradient_clip)
-            self.optimiser.step()
+        for x, y in self._batches():
+            loss = self._put_gradients(x, y)
+            self._clip()
+            self.optimiser.step(self.state.learning_rate)
             self._constrain()
             self._follow()
-            total += loss.detach() * len(rows)
+            total.add_(loss, alpha=len(x))
         return self._close_epoch(total.item() / len(self.training))
 
-    def _losses(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss to report, and the objective to descend.
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every training row once, in a new order."""
+        size = self.options.batch_size
+        assert size is not None
+        order = torch.randperm(len(self.training), device=self.training.x.device)
+        for rows in torch.split(order, max(size, ORDERED_ROWS // size * size)):
+            x, y = self.training.x[rows], self.training.y[rows]
+            yield from zip(torch.split(x, size), torch.split(y, size), strict=True)
 
-        Regression trains the mean by squared error alone. The noise variance is fitted by
-        likelihood to the residuals, its gradient stopped before mean and hidden layers, so
-        that no row is given up as noise (Stirn et al. 2023, "Faithful heteroscedastic
-        regression").
-        """
-        features = self.network.features(x)
-        last = self.network.linears[-1]
-        if self.network.config.head == "classification":
-            logits = last(features)
-            loss, smoothed = (
-                self._cross_entropy(logits, y, share)
-                for share in (0.0, self.options.label_smoothing)
-            )
-            return loss, smoothed + concrete_penalty(self.network, len(self.training))
-        n_outputs = self.network.config.out_features
-        mean = last(features)[:, 0]
-        log_variance = last(features.detach())[:, n_outputs].clamp(*LOG_VARIANCE_RANGE)
-        squared = (y - mean).square()
-        noise_loss = (log_variance + squared.detach() * torch.exp(-log_variance)).mean()
-        loss = squared.mean()
-        penalty = concrete_penalty(self.network, len(self.training))
-        return loss, loss + 0.5 * noise_loss + penalty
-
-    def _cross_entropy(self, logits: Tensor, y: Tensor, smoothing: float) -> Tensor:
-        """The mean over rows, each with its class's weight; torch's own would give a smoothed
-        label's other classes their weights, too."""
-        losses = F.cross_entropy(logits, y, reduction="none", label_smoothing=smoothing)
-        if self._class_weights is None:
-            return losses.mean()
-        weights = self._class_weights[y]
-        return (weights * losses).sum() / weights.sum()
+    def _clip(self) -> None:
+        """Shortens the whole gradient to `gradient_clip`."""
+        longest = self.options.gradient_clip
+        if longest is not None:
+            factor = longest / (torch.dot(self._gradients, self._gradients).sqrt_() + 1e-6)
+            # A look at the factor would make a GPU wait.
+            if self._gradients.is_cuda or factor < 1.0:
+                self._gradients.mul_(factor.clamp_(max=1.0))
 
     @torch.no_grad()
     def _constrain(self) -> None:
@@ -242,7 +211,7 @@ class Run:
         """Moves the running mean; young, it is the plain mean of what it has seen."""
         self.state.steps += 1
         step = max(1.0 - self.options.averaging, 1.0 / self.state.steps)
-        torch._foreach_lerp_(self._average_weights, self._weights, step)
+        self._average_weights.lerp_(self._weights, step)
 
     def _balance(self) -> Tensor | None:
         if self.options.class_weights is None or self.network.config.head != "classification":
@@ -261,8 +230,6 @@ class Run:
             if stalled and stalled % max(1, self.options.early_stopping_patience // 4) == 0:
                 rate *= 0.5
         self.state.learning_rate = rate
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
 
     @torch.no_grad()
     def _validation_loss(self) -> float:

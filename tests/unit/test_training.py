@@ -9,8 +9,9 @@ import torch
 
 from models import MLP, MLPConfig
 from models.errors import TrainingError
+from models.objective import concrete_penalty
 from models.training import fit
-from models.training_run import Epoch, Run, Split, TrainingOptions, concrete_penalty
+from models.training_run import Epoch, Run, Split, TrainingOptions
 
 KINDS = ("bernoulli", "gaussian", "concrete", "dropconnect")
 
