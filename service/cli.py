@@ -42,13 +42,28 @@ def main(
 def serve(
     host: Annotated[str | None, typer.Option(help="Instead of DROPCAST_HOST")] = None,
     port: Annotated[int | None, typer.Option(help="Instead of DROPCAST_PORT")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="API processes, instead of DROPCAST_WORKERS")
+    ] = None,
     worker: Annotated[bool, typer.Option(help="Run a training worker beside the API")] = True,
+    with_parent: Annotated[
+        bool, typer.Option("--with-parent", hidden=True, help="Be one of several processes")
+    ] = False,
 ) -> None:
     """Serve the API, with a worker for training jobs."""
+    settings = _settings(is_service=True, host=host, port=port, workers=workers)
+    if settings.workers > 1 and not with_parent:
+        from service.several import run_several  # noqa: PLC0415
+
+        raise typer.Exit(run_several(settings, with_worker=worker))
     from service.serving import run_service  # noqa: PLC0415
 
-    settings = _settings(is_service=True, host=host, port=port)
-    raise typer.Exit(run_service(settings, with_worker=worker))
+    if with_parent:
+        from service.processes import end_with_parent  # noqa: PLC0415
+
+        end_with_parent()
+    with_worker = worker and not with_parent
+    raise typer.Exit(run_service(settings, with_worker=with_worker, is_one_of_several=with_parent))
 
 
 @app.command()

@@ -160,12 +160,14 @@ def _sweep() -> None:
         try:
             if time.time() - folder.stat().st_mtime < NEW_SECONDS:
                 continue  # Its process may be about to lock it.
-            lock = _lock(folder, "0")
+            locks = [_lock(folder, path.stem) for path in folder.glob("*.lock")]
         except OSError:
             continue  # Another's, or gone.
-        if lock is not None:
-            with lock:
-                shutil.rmtree(folder, ignore_errors=True)
+        if None not in locks:
+            shutil.rmtree(folder, ignore_errors=True)
+        for lock in locks:
+            if lock is not None:
+                lock.close()
 
 
 def _take_slot(folder: Path) -> tuple[str, IO[str]]:

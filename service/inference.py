@@ -58,7 +58,7 @@ class Inference:
         self._loader = Loader(registry, device=settings.device, most=settings.max_loaded_versions)
         self._threads = ThreadPoolExecutor(COMPUTE_THREADS, thread_name_prefix="compute")
         self._waiting = 0
-        torch.set_num_threads(settings.threads or available_threads())
+        torch.set_num_threads(settings.threads or max(1, available_threads() // settings.workers))
 
     async def refresh(self) -> None:
         """`Loader.refresh`."""

@@ -73,9 +73,22 @@ class Settings(BaseSettings):
             "may name its own",
         ),
     ] = "auto"
+    workers: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=256,
+            description="API processes that share the port; each has limits and "
+            "loaded versions of its own",
+        ),
+    ] = 1
     threads: Annotated[
         int | None,
-        Field(ge=1, description="Threads of one computation; without it all processors it may use"),
+        Field(
+            ge=1,
+            description="Threads of one computation; without it all processors it may use, shared "
+            "out among the API processes",
+        ),
     ] = None
     examples: Annotated[
         bool, Field(description="Train the two example models if there are no models")
