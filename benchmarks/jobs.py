@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.fleet import CONCRETE, Fleet
+from benchmarks.fleet import CONCRETE, ENDED, Fleet
 from benchmarks.postgresql import postgresql
 
 REPEATS = 3
@@ -26,6 +26,7 @@ SLOW = {
     "hyperparameters": {"epochs": 40, "dropout": {"p": "auto"}},
 }
 PLAIN = SLOW | {"hyperparameters": {"epochs": 40}}
+BRIEF = PLAIN | {"calibration": "split", "promote": "if_better"}
 LONG = SLOW | {"hyperparameters": {"epochs": 5000, "early_stopping_patience": 5000}}
 
 
@@ -54,29 +55,41 @@ def _add(table: Table, what: str, seconds: list[float]) -> None:
     table.add_row(what, f"{median(seconds):.2f} s", f"{max(seconds):.2f} s")
 
 
-def _has(key: str, least: int) -> Callable[[list[dict[str, Any]]], bool]:
-    return lambda events: any(event["data"].get(key, -1) >= least for event in events)
+Stage = Callable[[Fleet, str], bool]
 
 
-STAGES: list[tuple[str, dict[str, Any], Callable[[list[dict[str, Any]]], bool]]] = [
-    ("prepares", PLAIN, lambda events: events[-1]["data"].get("status") == "running"),
+def _has(key: str, least: int) -> Stage:
+    return lambda fleet, job: any(
+        event["data"].get(key, -1) >= least for event in fleet.events(job)
+    )
+
+
+def _runs(fleet: Fleet, job: str) -> bool:
+    return bool(fleet.events(job)[-1]["data"].get("status") == "running")
+
+
+def _has_artifact(fleet: Fleet, job: str) -> bool:
+    return any((fleet.home / "jobs" / job).glob("*/artifact/SHA256SUMS"))
+
+
+STAGES: list[tuple[str, dict[str, Any], Stage]] = [
+    ("prepares", PLAIN, _runs),
     ("searches", SLOW, _has("trial", 4)),
     ("trains", PLAIN, _has("epoch", 2)),
     ("fits folds", PLAIN, _has("fold", 2)),
     ("calibrates", PLAIN, _has("fold", 6)),
+    # Its artifact is written; it is compared with production, and made a version.
+    ("publishes", BRIEF, _has_artifact),
 ]
 
 
-def _cancel(
-    fleet: Fleet,
-    dataset: str,
-    request: dict[str, Any],
-    is_there: Callable[[list[dict[str, Any]]], bool],
-) -> float:
+def _cancel(fleet: Fleet, dataset: str, request: dict[str, Any], is_there: Stage) -> float:
     """Seconds from the request to its effect, at that stage."""
     while True:
         job = fleet.submit(f"{time.time()}", model="m", dataset=dataset, **request)
-        fleet.wait_until(lambda job=job: is_there(fleet.events(job)), 300)  # type: ignore[misc]
+        for _ in fleet.patience(300):
+            if is_there(fleet, job) or fleet.job(job)["status"] in ENDED:
+                break
         began = time.monotonic()
         fleet.act(job, "cancel")
         ended = fleet.finish(job)

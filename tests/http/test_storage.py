@@ -2,20 +2,17 @@
 
 import datetime as dt
 import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from service.database import Database, now
 from service.storage import RemoteStorage, Storage, open_storage
 from service.tables import Alias, Job
 from tests.http.conftest import STRENGTH_ROW
+from tests.s3 import bucket
 
 pytestmark = pytest.mark.anyio
 
@@ -27,42 +24,8 @@ DAY = 86_400.0
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a bucket."""
-    pytest.importorskip("s3fs", reason="s3fs is not installed")
-    pytest.importorskip("moto", reason="moto is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = (tmp_path_factory.mktemp("s3") / "log").open("wb")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=log,
-        stderr=log,
-    )
-    environment = {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        try:
-            bucket = f"http://127.0.0.1:{port}/dropcast"
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    httpx.put(bucket).raise_for_status()
-                    break
-                except httpx.TransportError:
-                    assert time.monotonic() < deadline
-                    assert server.poll() is None
-                    time.sleep(0.1)
-            yield "s3://dropcast/some/prefix"
-        finally:
-            server.kill()
-            server.wait()
-            log.close()
+    with bucket(tmp_path_factory.mktemp("s3") / "log") as address:
+        yield address
 
 
 async def test_datasets_and_versions_in_s3(
