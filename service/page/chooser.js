@@ -61,7 +61,7 @@ async function tellOfNone(place) {
   const jobs = (await call("GET", "/v1/training_jobs?limit=20")).data;
   const active = jobs.filter((job) => job.status === "running" || job.status === "queued");
   const states = active.map((job) => {
-    const share = job.progress ? percent(job.progress.fraction) : "waiting";
+    const share = job.progress ? percent(job.progress.fraction) : job.status === "running" ? "starting" : "next";
     return `${job.model} (${share})`;
   });
   const text = active.length

@@ -13,7 +13,7 @@ export class JobForm {
     this.fields = [];
     this.error = element("div");
     const button = element("button", { class: "primary", type: "submit" }, "Start training");
-    this.model = this.input(["model"], "Name of the model", { value: nameFrom(dataset.name), required: true, hint: "A model of that name gets a new version." });
+    this.model = this.input(["model"], "Name of the model", { value: nameFrom(dataset.name), required: true, hint: "A new name makes a new model; one that is there gets a new version." });
     this.shown = element("strong", {}, this.target);
     this.node = element(
       "form", {

@@ -10,6 +10,8 @@ import { duration, number, time, whole } from "./text.js";
 
 const ENDED = new Set(["succeeded", "failed", "cancelled"]);
 const DRAW_PAUSE = 300;
+// Written out: for powers plotly would set styles that the page's policy forbids.
+const LOSSES = Array.from({ length: 16 }, (_, i) => [1, 2, 5].map((step) => step * 10 ** (i - 9))).flat();
 
 export class JobView {
   constructor(place, id) {
@@ -24,6 +26,7 @@ export class JobView {
     this.line = element("p", { class: "hint connection" });
     this.progress = element("progress", { max: 1, value: 0, "aria-label": "Progress of the training" });
     this.figure = figure("Training and validation loss by epoch");
+    this.figure.plot.classList.add("later");
     this.log = element("ol", { class: "log", tabindex: 0, "aria-label": "Log of the job" });
     this.buttons = element("div", { class: "actions" });
     this.report = element("div", { class: "stack" });
@@ -93,7 +96,7 @@ export class JobView {
     const { status, progress } = this.job;
     const left = progress?.eta_seconds ?? null;
     const words = {
-      queued: "Waiting for a worker.",
+      queued: "Queued: it starts as soon as a worker is free.",
       running: progress
         ? `Training: epoch ${whole(progress.epoch)} of at most ${whole(progress.epochs)}${left === null ? "" : `, at most ${duration(left)} left`}.`
         : "Reading the file.",
@@ -160,7 +163,7 @@ export class JobView {
           line("training", "training_loss", theme.muted), line("validation", "validation_loss", theme.accent),
           ...(best ? [{ x: [best.epoch], y: [best.validation_loss], mode: "markers", name: "best", marker: { color: theme.second, size: 9 } }] : []),
         ],
-        layout: { height: 280, xaxis: { title: "epoch", rangemode: "tozero" }, yaxis: { title: "loss", type: epochs.every((e) => e.training_loss > 0 && e.validation_loss > 0) ? "log" : "linear", exponentformat: "power" } },
+        layout: { height: 280, xaxis: { title: "epoch", rangemode: "tozero" }, yaxis: { title: "loss", ...(epochs.every((e) => e.training_loss > 0 && e.validation_loss > 0) ? { type: "log", tickvals: LOSSES, tickformat: "~g" } : {}) } },
       };
     }).catch((error) => (this.figure.caption.textContent = error.message));
     const last = epochs.at(-1);

@@ -35,7 +35,7 @@ function fate(card, result) {
   const play = element("button", { onclick: () => go("play") }, "Play with it");
   const promote = element("button", { class: "primary", onclick: doPromote }, "Promote to production");
   const show = (isLive, why) => {
-    text.textContent = isLive ? `Version ${card.version} is in production: it answers when ${card.model} is asked.${why}` : `Version ${card.version} is not in production.${why}`;
+    text.textContent = isLive ? `Version ${card.version} is in production: it answers when ${card.model} is asked${why}.` : `Version ${card.version} is not in production${why}.`;
     promote.hidden = isLive;
   };
   async function doPromote() {

@@ -38,6 +38,7 @@ class Shop {
       this.view = new JobView(this.job, id);
       await this.listJobs();
       await this.view.run();
+      await this.listJobs();
     }
   }
 
@@ -128,7 +129,7 @@ function profile(found, form) {
     return element(
       "tr", {},
       element("td", {}, radio), element("td", {}, element("label", { for: `target-${i}` }, column.name)), element("td", {}, column.type),
-      element("td", { class: "figure" }, whole(column.missing)), element("td", { class: "figure" }, whole(column.distinct)), element("td", {}, range), element("td", {}, column.note ?? ""),
+      element("td", { class: "figure" }, whole(column.missing)), element("td", { class: "figure" }, whole(column.distinct)), element("td", {}, range), element("td", {}, column.note ? `not used as a feature: ${column.note}` : ""),
     );
   });
   const heads = ["Target", "Column", "Type", "Missing", "Different", "Range or examples", "Note"];
