@@ -19,7 +19,8 @@ from rich.table import Table
 
 from benchmarks.data import DataSet, load_one, load_tables
 from benchmarks.pieces import Piece, compute
-from models.recipe import Recipe, finish, prepare, proper_score
+from models.comparison import encode_rows, proper_score
+from models.recipe import Recipe, finish, prepare
 from models.search import choose_dropout
 from models.training import fit
 
@@ -80,7 +81,10 @@ def measure(folder: str, name: str, split: int) -> Piece:
         fitted = fit(prepared.config, prepared.training, prepared.validation, recipe.training)
         if way == "fixed":
             piece["fit_seconds"] = round(time.process_time() - started, 1)
-        piece[way] = proper_score(finish(prepared, fitted, "", {}), test)
+        artifact = finish(prepared, fitted, "", {})
+        rows = encode_rows(artifact, test)
+        # Rows with what no training row has cannot be scored.
+        piece[way] = None if rows is None else proper_score(artifact, rows)
     return piece
 
 

@@ -65,3 +65,9 @@ def test_every_row_of_the_table_is_a_run_of_its_own_on_the_same_layers() -> None
         expected = (0.0, 0.0) if row.dropout is None else (0.2, 0.5)
         assert (row.config.input_p, row.config.layer_p[-1]) == expected
         assert row.options.keep == "last"  # nothing is chosen, least of all on test rows
+
+
+def test_every_benchmark_can_be_asked_for() -> None:
+    from benchmarks.__main__ import BENCHMARKS  # noqa: PLC0415 - all of them, as the command does
+
+    assert {"chaos", "jobs", "search", "swap"} <= set(BENCHMARKS)
