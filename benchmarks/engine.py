@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import median
 
 import torch
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.verdict import Row, print_rows
 from models import MLP, MLPConfig
 from models.estimators import Draw, Estimator, estimate
 from models.plan import predict
@@ -32,32 +34,47 @@ REPEATS = 15
 
 def run(_: argparse.Namespace) -> None:
     """Prints two tables: the engine against its products, and against passes in `train()`."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     console = Console(width=110)
-    engine = Table(
-        "rows, units, layers, T", "p", "milliseconds", "over its products", "new seed", "target",
-        title="The engine against its matrix products",
-    )  # fmt: skip
-    cases = [(0.1, case, "≤ 1.3") for case in CASES] + [(0.5, case, "< 0.6") for case in THINNED]
-    for p, case, target in track(cases, "engine", console=console, transient=True):
-        engine.add_row(_named(case), f"{p:g}", *_against_peak(p, case), target)
-    console.print(engine)
+    print_rows(rows(), "The engine over its matrix products", console)
     loops = Table(
         "rows, units, layers, T", "p", "T passes in train()", "engine", "auto", "eval mode",
         title="Milliseconds of an answer without HTTP: moments and three quantiles",
     )  # fmt: skip
-    for case in track(LOOPS, "answers", console=console, transient=True):
-        loops.add_row(_named(case), "0.1", *_against_loop(case))
+    with _one_thread():
+        for case in track(LOOPS, "answers", console=console, transient=True):
+            loops.add_row(_named(case), "0.1", *_against_loop(case))
     console.print(loops)
-    torch.set_num_threads(threads)
+
+
+def rows() -> list[Row]:
+    """CPU time over that of the products alone at the peak of `torch.mm`, for masks that are kept
+    and for those of a seed that is new."""
+    cases = [(0.1, case, 1.3) for case in CASES] + [(0.5, case, 0.6) for case in THINNED]
+    found = []
+    with _one_thread():
+        for p, case, target in cases:
+            ms, kept, fresh = _against_peak(p, case)
+            name = f"engine, p={p:g}, N, H, layers, T = {_named(case)}"
+            found.append(Row(name, kept, target, at_most=True, note=f"{ms:.2f} ms"))
+            found.append(Row(f"{name}, new seed", fresh, target, at_most=True))
+    return found
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _named(case: tuple[int, ...]) -> str:
     return ", ".join(map(str, case))
 
 
-def _against_peak(p: float, case: tuple[int, int, int, int]) -> tuple[str, str, str]:
+def _against_peak(p: float, case: tuple[int, int, int, int]) -> tuple[float, float, float]:
     """Milliseconds with kept masks, and the ratio with kept and with fresh ones."""
     n_rows, units, layers, n_samples = case
     torch.manual_seed(0)
@@ -76,7 +93,7 @@ def _against_peak(p: float, case: tuple[int, int, int, int]) -> tuple[str, str, 
         kept.append(_seconds(draw(0)) / second)
         fresh.append(_seconds(draw(seed)) / second)
     ms = 1e3 * median(kept) * products / _peak()
-    return f"{ms:.2f}", f"{median(kept):.2f}", f"{median(fresh):.2f}"
+    return ms, median(kept), median(fresh)
 
 
 def _peak() -> float:

@@ -6,7 +6,7 @@ Nothing here reads or sets a module's mode: the mode is the function called.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -83,6 +83,12 @@ def make_plan(
         tuple(sites),
         MaskCache() if masks is None else masks,
     )
+
+
+def with_own_masks(plan: Plan) -> Plan:
+    """The same with a mask cache of its own, for a seed that is not going to be asked for again:
+    what is kept for other seeds stays."""
+    return replace(plan, masks=MaskCache())
 
 
 def _copy(parameter: Tensor | torch.nn.Module) -> Tensor:

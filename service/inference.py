@@ -196,8 +196,9 @@ class Inference:
             len(levels),
             beside=beside,
         )
+        drawn_by = loaded.for_a_fresh_seed if request.seed is None else loaded
         return await self._answer(
-            work, n_rows, lambda: draw_samples(loaded, rows, draw), form, coverage
+            work, n_rows, lambda: draw_samples(drawn_by, rows, draw), form, coverage
         )
 
     async def dropout(self, address: Address, request: DropoutRequest) -> dict[str, Any]:
@@ -210,7 +211,9 @@ class Inference:
             message = f"of {request.n_samples} samples the last has the number n_samples - 1"
             raise too_much("sample", message)
         loaded = await self.find(address)
-        seed = secrets.randbelow(2**53) if request.seed is None else request.seed
+        seed = request.seed
+        if seed is None:
+            seed, loaded = secrets.randbelow(2**53), loaded.for_a_fresh_seed
         self._limits.check_picture(loaded, request)
         # The masks are drawn twice: to compute with, and to be counted.
         work = self._limits.check_work(loaded, 1, request.n_samples, mask_work=2 * MASK_WORK)

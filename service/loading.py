@@ -17,6 +17,7 @@ from models.device import resolve_device
 from models.errors import ArtifactError
 from models.estimators import Draw, estimate
 from models.mask_cache import MaskCache
+from models.plan import with_own_masks
 from models.sampling import Plan, make_plan, predict
 from service.errors import NotFoundError
 from service.registry import PRODUCTION, Entry, Registry
@@ -46,6 +47,11 @@ class LoadedVersion:
     version: int
     artifact: Artifact
     plan: Plan
+
+    @property
+    def for_a_fresh_seed(self) -> LoadedVersion:
+        """The same, for one request whose masks nobody is going to ask for again."""
+        return replace(self, plan=with_own_masks(self.plan))
 
 
 class Loader:

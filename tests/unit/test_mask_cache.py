@@ -7,6 +7,7 @@ from models import MLP, MLPConfig
 from models.estimators import Draw, estimate
 from models.mask_cache import MaskCache
 from models.masks import MaskStream, NoiseSite
+from models.plan import with_own_masks
 from models.sampling import make_plan, sample
 from models.table import Target
 
@@ -51,6 +52,17 @@ def test_a_large_draw_is_not_kept() -> None:
     stream = cache.stream("key", 21, BYTES, make)
     assert stream.take(21)[1].shape == (21, 64)
     assert len(cache) == 0
+
+
+def test_a_fresh_seed_leaves_the_cache_as_it_was() -> None:
+    plan, y = make_plan(MLP(MLPConfig(6, hidden=(8,), p=0.3))), Target("y")
+    x, draw = torch.randn(3, 6), Draw(n_samples=40, seed=9)
+    own = with_own_masks(plan)
+    fresh = estimate(own, y, x, draw)
+    assert (len(plan.masks), len(own.masks)) == (0, 1)
+    kept = estimate(plan, y, x, draw)
+    assert (kept.summary.mean == fresh.summary.mean).all()
+    assert len(plan.masks) == 1
 
 
 @pytest.mark.parametrize("estimator", ["mc", "stratified", "control_variate"])
