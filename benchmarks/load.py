@@ -113,7 +113,7 @@ class Offered:
 def start(ports: Sequence[int], requests: Sequence[bytes], **options: float) -> Offered:
     """The same, and does not wait for its end."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.load"],
+        [sys.executable, "-S", "-m", "benchmarks.load"],  # it needs no packages
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

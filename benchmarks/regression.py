@@ -29,7 +29,7 @@ def train() -> Artifact:
     y = 10 * np.sin(x[:, 0] * x[:, 1]) + 5 * x[:, 2] ** 2 + x[:, 3:].sum(axis=1)
     columns = {f"f{i}": x[:, i] for i in range(N_FEATURES)}
     table = pa.table(columns | {"y": y + rng.normal(size=N_ROWS)})
-    options = TrainingOptions(epochs=60, batch_size=128)
+    options = TrainingOptions(epochs=40, batch_size=128)
     prepared = prepare(table, Recipe("y", training=options, calibration="split"))
     fitted = fit(prepared.config, prepared.training, prepared.validation, options)
     return finish(prepared, fitted, "2026-01-01T00:00:00Z", {})

@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import regression
+from benchmarks import regression, table
+from benchmarks.__main__ import BENCHMARKS
 from benchmarks.peers import network
 from benchmarks.peers.environments import Environments, NotInstallableError, pinned
 from benchmarks.table import BEGIN, END, PAGE, renew
 from benchmarks.verdict import Row
 from models import MLP, MLPConfig
+
+
+def test_the_table_runs_by_name():
+    assert BENCHMARKS["table"] is table.run
 
 
 def test_only_what_stands_between_the_marks_is_written_anew():
@@ -47,9 +52,9 @@ def test_peers_have_our_network(tmp_path):
     ours = MLP(MLPConfig(regression.N_FEATURES, 1, (32, 16), p=0.1)).eval()
     regression.write_weights(ours, tmp_path / "weights.safetensors")
     theirs = network.load(str(tmp_path / "weights.safetensors"))
-    table = regression.make_rows(5)
-    expected = ours(torch.from_numpy(table))[:, 0].tolist()
-    answered = [row["value"] for row in network.predict(theirs, table.tolist())]
+    rows = regression.make_rows(5)
+    expected = ours(torch.from_numpy(rows))[:, 0].tolist()
+    answered = [row["value"] for row in network.predict(theirs, rows.tolist())]
     np.testing.assert_allclose(answered, expected, rtol=1e-5, atol=1e-6)
     # In `train()` it drops, with the same p.
     assert [m.p for m in theirs if isinstance(m, torch.nn.Dropout)] == [0.1, 0.1]
