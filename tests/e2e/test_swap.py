@@ -4,21 +4,30 @@ times."""
 import sys
 from collections.abc import Callable
 
-from benchmarks.swap import swap, train
-from tests.e2e.conftest import Service
+import numpy as np
+import pyarrow as pa
 
-SERVE = (sys.executable, "-m", "service.cli", "serve")
+from benchmarks.swap import MODEL, swap
+from models.recipe import Recipe
+from models.training_run import TrainingOptions
+from tests.e2e.conftest import Service
+from tests.http.conftest import publish
+
+SERVE = (sys.executable, "-m", "service.cli", "serve", "--no-worker")
 
 
 def test_no_request_fails_and_no_answer_is_stale_while_production_moves(
     service: Callable[..., Service],
 ) -> None:
-    first = service()
-    first.start()
-    other = service()
+    first, other = service(), service()
     other.environment["DROPCAST_HOME"] = str(first.home)
-    other.start([*SERVE, "--no-worker"])
-    train(first.client)
+    a, b = np.random.default_rng(0).normal(size=(2, 300))
+    for seed in (0, 1):
+        options = TrainingOptions(epochs=3, seed=seed)
+        recipe = Recipe("y", hidden=(64, 64), training=options, seed=seed)
+        publish(first.home, MODEL, pa.table({"a": a, "b": b, "y": a - b}), recipe)
+    for one in (first, other):
+        one.start(SERVE)
     report = swap([first.client, other.client], 6)
     assert report.failures == []
     assert report.stale == []
