@@ -30,13 +30,15 @@ class SiteEffect:
     """How noise at one site moves the outputs of N rows.
 
     `activations` (N, I) are the mean inputs of the linear layer there, `squares` their second
-    moments, before the noise; `slopes` (N, O, J) how the O outputs follow its J outputs.
+    moments, before the noise; `slopes` (N, O, J) how the O outputs follow its J outputs, `back`
+    (N, O, I) how they follow its inputs.
     """
 
     index: int
     activations: Tensor
     squares: Tensor
     slopes: Tensor
+    back: Tensor
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Linearisation:
             if self._drops_weights:
                 self._add_effect_of_weights(effect, deviation, total)
             else:
-                sensitivity = self._back(effect) * effect.activations[:, None]
+                sensitivity = effect.back * effect.activations[:, None]
                 flat = sensitivity.reshape(n_rows * n_outputs, -1)
                 total += (deviation @ flat.t()).reshape(n_samples, n_rows, n_outputs)
         return total
@@ -88,7 +90,7 @@ class Linearisation:
                 slopes = effect.slopes.double()
                 total += variance * (slopes * power[:, None]) @ slopes.transpose(1, 2)
             else:
-                back = self._back(effect).double()
+                back = effect.back.double()
                 total += variance * (back * squares[:, None].double()) @ back.transpose(1, 2)
         return total
 
@@ -102,10 +104,6 @@ class Linearisation:
 
     def _weight(self, effect: SiteEffect) -> Tensor:
         return self.plan.weights[effect.index][:, : effect.slopes.shape[2]]
-
-    def _back(self, effect: SiteEffect) -> Tensor:
-        """How the outputs follow the layer's inputs, (N, O, I)."""
-        return effect.slopes @ self._weight(effect).t()
 
     def _add_effect_of_weights(self, effect: SiteEffect, deviation: Tensor, total: Tensor) -> None:
         weight = self._weight(effect)
@@ -129,7 +127,8 @@ def linearise(plan: Plan, prefix: Prefix, n_outputs: int) -> Linearisation:
         m, v = plan.sites[i].moments
         weight = plan.weights[i]
         at = (m * mean) @ weight + plan.biases[i]
-        spread = ((v + m * m) * square - (m * mean).square()).clamp_(min=0.0) @ weight.square()
+        variance = ((v + m * m) * square - (m * mean).square()).clamp_(min=0.0)
+        spread = variance @ plan.squared_weights[i]
         if i < len(plan.weights) - 1:
             mean, square, gates[i] = _through(plan.config.activation, at, spread)
     raw = at[:, : plan.config.raw_features]
@@ -137,10 +136,10 @@ def linearise(plan: Plan, prefix: Prefix, n_outputs: int) -> Linearisation:
     slopes = slopes.expand(len(raw), -1, -1)
     effects = []
     for i in range(len(plan.weights) - 1, prefix.site - 1, -1):
+        back = slopes @ plan.weights[i][:, : slopes.shape[2]].t()
         if plan.sites[i].is_active:
-            effects.append(SiteEffect(i, *inputs[i], slopes))
+            effects.append(SiteEffect(i, *inputs[i], slopes, back))
         if i > prefix.site:
-            back = slopes @ plan.weights[i][:, : slopes.shape[2]].t()
             slopes = back * (plan.sites[i].moments[0] * gates[i - 1])[:, None]
     if plan.config.head == "regression":
         raw[:, plan.config.out_features :].clamp_(*LOG_VARIANCE_RANGE)

@@ -52,6 +52,11 @@ class Plan:
         return sum(site.size for site in self.sites if site.is_active)
 
     @cached_property
+    def squared_weights(self) -> tuple[Tensor, ...]:
+        """What variances go through, as means go through `weights`."""
+        return tuple(weight.square() for weight in self.weights)
+
+    @cached_property
     def products_per_row(self) -> int:
         """Multiply-adds of one pass over one row."""
         return sum(weight.numel() for weight in self.weights)

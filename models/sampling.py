@@ -257,7 +257,9 @@ def _without_last_noise(plan: Plan, hidden: Tensor) -> Tensor:
     flat = hidden.reshape(-1, hidden.shape[-1])
     weight = plan.weights[-1]
     centre = product(flat, mean * weight, plan.biases[-1])[:, 0]
-    spread = product(flat.square(), variance * weight.square(), torch.zeros_like(plan.biases[-1]))
+    spread = product(
+        flat.square(), variance * plan.squared_weights[-1], torch.zeros_like(plan.biases[-1])
+    )
     return torch.stack([centre, spread[:, 0]], dim=-1).reshape(*hidden.shape[:-1], 2)
 
 
