@@ -129,7 +129,7 @@ function profile(found, form) {
     return element(
       "tr", {},
       element("td", {}, radio), element("td", {}, element("label", { for: `target-${i}` }, column.name)), element("td", {}, column.type),
-      element("td", { class: "figure" }, whole(column.missing)), element("td", { class: "figure" }, whole(column.distinct)), element("td", {}, range), element("td", {}, column.note ? `not used as a feature: ${column.note}` : ""),
+      element("td", { class: "figure" }, whole(column.missing)), element("td", { class: "figure" }, whole(column.distinct)), element("td", { class: column.minimum === null ? "" : "whole" }, range), element("td", {}, column.note ? `not used as a feature: ${column.note}` : ""),
     );
   });
   const heads = ["Target", "Column", "Type", "Missing", "Different", "Range or examples", "Note"];
@@ -149,7 +149,7 @@ function jobTable(jobs) {
     element(
       "tr", {},
       element("td", {}, element("a", { href: `#/train/${job.id}` }, job.model)), element("td", {}, job.target), element("td", {}, job.status),
-      element("td", {}, job.result ? `version ${job.result.version}` : (job.error?.message ?? "")), element("td", {}, time(job.created_at)),
+      element("td", {}, job.result ? `version ${job.result.version}` : (job.error?.message ?? "")), element("td", { class: "whole" }, time(job.created_at)),
     ),
   );
   const heads = ["Model", "Target", "State", "Outcome", "Asked for"];
