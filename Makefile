@@ -5,9 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOCK := constraints.txt
 
-# Two files of tests at a time, those with processes of their own first: they wait a lot. Which
-# files go together tests/conftest.py says.
-PARALLEL := -n 2 --dist loadgroup --no-loadscope-reorder
+# Two files of tests at a time, those with processes of their own first: they wait a lot.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -29,9 +28,8 @@ check: $(VENV)/dev.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Every target of speed with its verdict; other benchmarks by name: python -m benchmarks NAME.
 bench: $(VENV)/dev.installed
-	$(BIN)/python -m benchmarks table
+	$(BIN)/python -m benchmarks
 
 # Resolves the newest versions that pyproject.toml allows, and writes down all of them.
 lock:
