@@ -11,7 +11,7 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks import against, regression, samplers, serving
+from benchmarks import against, engine, memory, regression, samplers, serving, training
 from benchmarks.peers.environments import ROOT, Environments, NotInstallableError
 from benchmarks.peers.serving import PEERS
 from benchmarks.verdict import COLOURS, Row, print_rows
@@ -40,10 +40,13 @@ def run(arguments: argparse.Namespace) -> None:
         began, load = time.monotonic(), os.getloadavg()[0]
         with TemporaryDirectory() as folder:
             artifact, home, weights = _prepare(Path(folder), progress)
-            parts = {
+            parts: dict[str, Callable[[], Iterable[Row]]] = {
                 "answers over HTTP": lambda: serving.rows(artifact, home),
                 "others' servers": lambda: against.rows(home, weights, environments),
+                "the engine": engine.rows,
                 "others' samplers": lambda: samplers.rows(environments),
+                "training": training.rows,
+                "memory": memory.rows,
             }
             shown = progress.add_task("", total=len(parts))
             for name, rows in parts.items():
