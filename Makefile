@@ -28,8 +28,9 @@ check: $(VENV)/dev.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Every target of speed with its verdict; other benchmarks by name: python -m benchmarks NAME.
 bench: $(VENV)/dev.installed
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks table
 
 # Resolves the newest versions that pyproject.toml allows, and writes down all of them.
 lock:
