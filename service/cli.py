@@ -9,7 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from service.commands.options import ModelName, Output, RowsFile, VersionNumber, counts, probability
+from service.commands.options import (
+    ModelName,
+    Output,
+    RowsFile,
+    VersionNumber,
+    counts,
+    probability,
+    read_settings,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -51,7 +59,7 @@ def serve(
     ] = False,
 ) -> None:
     """Serve the API, with a worker for training jobs."""
-    settings = _settings(is_service=True, host=host, port=port, workers=workers)
+    settings = read_settings(is_service=True, host=host, port=port, workers=workers)
     if settings.workers > 1 and not with_parent:
         from service.several import run_several  # noqa: PLC0415
 
@@ -80,12 +88,12 @@ def worker(
     if check:
         from service.processes import is_well  # noqa: PLC0415
 
-        settings = _settings()
+        settings = read_settings()
         raise typer.Exit(0 if is_well(settings.home, settings.worker_id) else 1)
     from service.processes import end_with_parent, exit_now  # noqa: PLC0415
     from service.worker import Worker  # noqa: PLC0415
 
-    settings = _settings(is_service=True)
+    settings = read_settings(is_service=True)
     if with_parent:
         end_with_parent()
     Worker(settings).run()
@@ -131,7 +139,7 @@ def train(
         "seed": seed,
         "promote": promote,
     }
-    raise typer.Exit(training.train(_settings(), file, request))
+    raise typer.Exit(training.train(read_settings(), file, request))
 
 
 @app.command()
@@ -141,7 +149,7 @@ def predict(
     """Predict the rows of a file, dropout off."""
     from service.commands.ask import ask  # noqa: PLC0415
 
-    raise typer.Exit(ask(_settings(quiet=True), name, file, version, None, output))
+    raise typer.Exit(ask(read_settings(quiet=True), name, file, version, None, output))
 
 
 @app.command()
@@ -169,7 +177,7 @@ def uncertainty(
         "seed": seed,
         "coverage": coverage,
     }
-    raise typer.Exit(ask(_settings(quiet=True), name, file, version, options, output))
+    raise typer.Exit(ask(read_settings(quiet=True), name, file, version, options, output))
 
 
 @app.command()
@@ -182,7 +190,7 @@ def export(
     """Write a version into one file, for another installation to import."""
     from service.commands.artifacts import export_version  # noqa: PLC0415
 
-    raise typer.Exit(export_version(_settings(quiet=True), address, file))
+    raise typer.Exit(export_version(read_settings(quiet=True), address, file))
 
 
 @app.command("import")
@@ -199,7 +207,7 @@ def import_(
     if promote not in ("if_first", "always", "never"):
         message = f"if_first, always or never is due, not {promote!r}"
         raise typer.BadParameter(message, param_hint="'--promote'")
-    raise typer.Exit(import_version(_settings(quiet=True), file, name, promote))
+    raise typer.Exit(import_version(read_settings(quiet=True), file, name, promote))
 
 
 @app.command()
@@ -207,7 +215,7 @@ def models() -> None:
     """List models, their versions and aliases."""
     from service.commands.models import list_models  # noqa: PLC0415
 
-    list_models(_settings(quiet=True))
+    list_models(read_settings(quiet=True))
 
 
 @app.command()
@@ -227,7 +235,7 @@ def bench(
     if not numbers or min(numbers) < 1:
         raise typer.BadParameter("one row or more is due", param_hint="'--rows'")
     wish = benchmark.Wish(samples, numbers, seconds)
-    raise typer.Exit(benchmark.bench(_settings(quiet=True), name, version, wish))
+    raise typer.Exit(benchmark.bench(read_settings(quiet=True), name, version, wish))
 
 
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke the keys that let clients in.")
@@ -246,7 +254,7 @@ def create_key(
     """Make a key. It is shown this once: only a hash of it is kept."""
     from service.commands import keys as commands  # noqa: PLC0415
 
-    raise typer.Exit(commands.create(_settings(quiet=True), name, scope, days))
+    raise typer.Exit(commands.create(read_settings(quiet=True), name, scope, days))
 
 
 @keys.command("list")
@@ -254,7 +262,7 @@ def list_keys() -> None:
     """List the keys: id, name, scopes and state."""
     from service.commands import keys as commands  # noqa: PLC0415
 
-    commands.list_keys(_settings(quiet=True))
+    commands.list_keys(read_settings(quiet=True))
 
 
 @keys.command("revoke")
@@ -262,31 +270,7 @@ def revoke_key(key_id: Annotated[str, typer.Argument(metavar="ID", help="As list
     """Make a key worthless, within two seconds in every process that serves."""
     from service.commands import keys as commands  # noqa: PLC0415
 
-    raise typer.Exit(commands.revoke(_settings(quiet=True), key_id))
-
-
-def _settings(*, quiet: bool = False, is_service: bool = False, **given: Any) -> Any:
-    """What the environment and the options say; `quiet` commands log warnings only, unless
-    the environment names a level, and only a service's log may be for machines."""
-    from pydantic import ValidationError  # noqa: PLC0415
-
-    from service.logs import configure_logging  # noqa: PLC0415
-    from service.settings import Settings  # noqa: PLC0415
-
-    try:
-        settings = Settings(**{key: value for key, value in given.items() if value is not None})
-    except ValidationError as error:
-        for fault in error.errors():
-            name = f"DROPCAST_{str(fault['loc'][0]).upper()}"
-            typer.echo(f"{name}: {fault['msg']} (it is {fault['input']!r})", err=True)
-        raise typer.Exit(2) from None
-    is_chosen = "log_level" in settings.model_fields_set
-    form = settings.log_format
-    configure_logging(
-        "warning" if quiet and not is_chosen else settings.log_level,
-        "text" if form == "auto" and not is_service else form,
-    )
-    return settings
+    raise typer.Exit(commands.revoke(read_settings(quiet=True), key_id))
 
 
 def run() -> None:

@@ -8,7 +8,13 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.addresses import is_loopback, sqlalchemy_url
+from service.environment import (
+    absolute,
+    is_loopback,
+    known_database,
+    known_rate,
+    sqlalchemy_url,
+)
 
 
 class Settings(BaseSettings):
@@ -259,31 +265,9 @@ class Settings(BaseSettings):
         ),
     ] = 1.0
 
-    @field_validator("rate_limit")
-    @classmethod
-    def _known_rate(cls, rate: str | None) -> str | None:
-        if not rate:
-            return None
-        # Slow to import, and only for those who want it.
-        from limits import parse_many  # noqa: PLC0415
-
-        if any(one.amount < 1 for one in parse_many(rate)):
-            raise ValueError("lets nobody in")
-        return rate
-
-    @field_validator("home")
-    @classmethod
-    def _absolute(cls, home: Path) -> Path:
-        return home.expanduser().absolute()
-
-    @field_validator("database_url")
-    @classmethod
-    def _known_database(cls, url: str | None) -> str | None:
-        if not url:
-            return None
-        if not url.startswith(("postgresql://", "sqlite:///")):
-            raise ValueError("has to start with postgresql:// or sqlite:///")
-        return url
+    _check_rate = field_validator("rate_limit")(known_rate)
+    _check_database = field_validator("database_url")(known_database)
+    _make_absolute = field_validator("home")(absolute)
 
     @property
     def needs_keys(self) -> bool:

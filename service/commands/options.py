@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,3 +48,27 @@ def probability(text: str) -> float | str:
     except ValueError:
         message = f"a number or auto is due, not {text!r}"
         raise typer.BadParameter(message, param_hint="'--p'") from None
+
+
+def read_settings(*, quiet: bool = False, is_service: bool = False, **given: Any) -> Any:
+    """What the environment and the options say; `quiet` commands log warnings only, unless
+    the environment names a level, and only a service's log may be for machines."""
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from service.logs import configure_logging  # noqa: PLC0415
+    from service.settings import Settings  # noqa: PLC0415
+
+    try:
+        settings = Settings(**{key: value for key, value in given.items() if value is not None})
+    except ValidationError as error:
+        for fault in error.errors():
+            name = f"DROPCAST_{str(fault['loc'][0]).upper()}"
+            typer.echo(f"{name}: {fault['msg']} (it is {fault['input']!r})", err=True)
+        raise typer.Exit(2) from None
+    is_chosen = "log_level" in settings.model_fields_set
+    form = settings.log_format
+    configure_logging(
+        "warning" if quiet and not is_chosen else settings.log_level,
+        "text" if form == "auto" and not is_service else form,
+    )
+    return settings
