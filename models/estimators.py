@@ -29,6 +29,7 @@ from models.uncertainty import (
     join,
     moments,
     summarise,
+    take_rows,
     to_gaussians,
 )
 from models.variance_reduction import Reduced, draw_reduced, standard_error, summarise_reduced
@@ -102,6 +103,11 @@ class Estimate:
     converged: bool
     samples: Array | None = None
 
+    def __getitem__(self, rows: slice) -> Estimate:
+        """That of these rows alone."""
+        samples = None if self.samples is None else self.samples[:, rows]
+        return replace(self, summary=take_rows(self.summary, rows), samples=samples)
+
 
 def choose(plan: Plan, target: Target, draw: Draw) -> Draw:
     """The same with `auto` resolved: the cheapest estimator, and number of samples, whose mean,
@@ -122,6 +128,17 @@ def choose(plan: Plan, target: Target, draw: Draw) -> Draw:
         n_samples = max(LEAST_AUTO_SAMPLES, math.ceil(n_samples / _worth(plan, target)))
         n_samples = min(n_samples, draw.n_samples)
     return replace(draw, estimator="control_variate", n_samples=n_samples)
+
+
+def is_rowwise(plan: Plan, draw: Draw) -> bool:
+    """Whether a row's summary is the same to the bit among any other rows, as `choose` leaves the
+    draw: all draws of regressions that do not stop for each other, but those that drop weights."""
+    return (
+        plan.config.head == "regression"
+        and plan.config.dropout != "dropconnect"
+        and draw.estimator != "analytic"
+        and not draw.may_stop_early
+    )
 
 
 def _worth(plan: Plan, target: Target) -> float:

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from models.mlp import ACTIVATIONS, LOG_VARIANCE_RANGE
-from models.sampling import BLOCK_FLOATS, Plan, Prefix, row_blocks
+from models.plan import Plan, Prefix, product, rowwise
+from models.sampling import BLOCK_FLOATS, row_blocks
 
 # Nodes of the Gauss-Hermite rule for activations without a closed form.
 _NODES = 9
@@ -69,8 +70,8 @@ class Linearisation:
                 self._add_effect_of_weights(effect, deviation, total)
             else:
                 sensitivity = effect.back * effect.activations[:, None]
-                flat = sensitivity.reshape(n_rows * n_outputs, -1)
-                total += (deviation @ flat.t()).reshape(n_samples, n_rows, n_outputs)
+                moved = rowwise(sensitivity.reshape(n_rows * n_outputs, -1), deviation.t())
+                total += moved.t().reshape(n_samples, n_rows, n_outputs)
         return total
 
     def covariance(self, *, with_interactions: bool = False) -> Tensor:
@@ -91,7 +92,12 @@ class Linearisation:
                 total += variance * (slopes * power[:, None]) @ slopes.transpose(1, 2)
             else:
                 back = effect.back.double()
-                total += variance * (back * squares[:, None].double()) @ back.transpose(1, 2)
+                scaled = back * squares[:, None].double()
+                if n_outputs == 1:
+                    # Along contiguous numbers: the same bits whatever rows there are beside.
+                    total += variance * (scaled * back).sum(dim=2, keepdim=True)
+                else:
+                    total += variance * scaled @ back.transpose(1, 2)
         return total
 
     @property
@@ -126,9 +132,9 @@ def linearise(plan: Plan, prefix: Prefix, n_outputs: int) -> Linearisation:
         inputs[i] = mean, square
         m, v = plan.sites[i].moments
         weight = plan.weights[i]
-        at = (m * mean) @ weight + plan.biases[i]
+        at = product(m * mean, weight, plan.biases[i])
         variance = ((v + m * m) * square - (m * mean).square()).clamp_(min=0.0)
-        spread = variance @ plan.squared_weights[i]
+        spread = rowwise(variance, plan.squared_weights[i])
         if i < len(plan.weights) - 1:
             mean, square, gates[i] = _through(plan.config.activation, at, spread)
     raw = at[:, : plan.config.raw_features]
@@ -136,7 +142,9 @@ def linearise(plan: Plan, prefix: Prefix, n_outputs: int) -> Linearisation:
     slopes = slopes.expand(len(raw), -1, -1)
     effects = []
     for i in range(len(plan.weights) - 1, prefix.site - 1, -1):
-        back = slopes @ plan.weights[i][:, : slopes.shape[2]].t()
+        flat = slopes.reshape(-1, slopes.shape[2])
+        back = rowwise(flat, plan.weights[i][:, : flat.shape[1]].t())
+        back = back.reshape(*slopes.shape[:2], -1)
         if plan.sites[i].is_active:
             effects.append(SiteEffect(i, *inputs[i], slopes, back))
         if i > prefix.site:

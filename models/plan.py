@@ -150,6 +150,14 @@ def fill_up(x: Tensor) -> Tensor:
     return x if missing <= 0 else torch.nn.functional.pad(x, (0, 0, 0, missing))
 
 
+def rowwise(x: Tensor, weight: Tensor) -> Tensor:
+    """x @ weight for (rows, in), without a bias and of any width; the same bits for a row among
+    any number of them."""
+    n_rows, width = len(x), weight.shape[1]
+    wide = torch.nn.functional.pad(weight, (0, -width % MIN_PRODUCT_ROWS))
+    return torch.mm(fill_up(x), wide)[:n_rows, :width]
+
+
 def product(x: Tensor, weight: Tensor, bias: Tensor, out: Tensor | None = None) -> Tensor:
     """x @ weight + bias for (rows, in), by code whose rounding does not depend on rows; in `out`
     if that is given."""

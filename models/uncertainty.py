@@ -113,7 +113,7 @@ def join(parts: Sequence[Summary]) -> Summary:
     return type(first)(**columns)
 
 
-def take_rows(summary: Summary, rows: Array) -> Summary:
+def take_rows(summary: Summary, rows: Array | slice) -> Summary:
     """The summary of those rows alone."""
     columns = {item.name: getattr(summary, item.name)[rows] for item in fields(summary)}
     return type(summary)(**columns)
@@ -127,14 +127,25 @@ def summarise_regression(
     T is at least 2; the variance over samples is the unbiased one. Law of total variance:
     Kendall & Gal 2017, section 3.
     """
-    epistemic = means.std(axis=0, ddof=1)
+    mean = mean_of_samples(means)
+    epistemic = np.sqrt(sum_of_samples((means - mean) ** 2) / (len(means) - 1))
     return RegressionSummary(
-        mean=means.mean(axis=0),
+        mean=mean,
         epistemic_std=epistemic,
-        aleatoric_std=np.sqrt(variances.mean(axis=0)),
+        aleatoric_std=np.sqrt(mean_of_samples(variances)),
         quantiles=mixture_quantiles(means, np.sqrt(variances), quantiles),
         standard_error=epistemic / np.sqrt(len(means)),
     )
+
+
+def mean_of_samples(values: Array) -> Array:
+    """Over the first axis, as `sum_of_samples`."""
+    return sum_of_samples(values) / len(values)
+
+
+def sum_of_samples(values: Array) -> Array:
+    """(T, …) over the first axis; the same bits for a row among any number of rows."""
+    return np.asarray(np.ascontiguousarray(np.moveaxis(values, 0, -1)).sum(axis=-1))
 
 
 def summarise_classification(
@@ -207,6 +218,8 @@ def _quantiles(means: Array, stds: Array, levels: Sequence[float]) -> Array:
     centre = means.sum(axis=1) / n_samples
     spread = np.sqrt(((means - centre[:, None]) ** 2 + stds**2).sum(axis=1) / n_samples)
     x = np.clip(centre + z * spread, low, high)
+    # What is found stays, so that no row depends on those beside it.
+    is_found = np.zeros(x.shape, dtype=bool)
     for _ in range(100):
         stop_if_cancelled()
         u = (x[:, :, None] - means) * inverse
@@ -215,14 +228,16 @@ def _quantiles(means: Array, stds: Array, levels: Sequence[float]) -> Array:
         density = (np.exp(-0.5 * u * u) * inverse).sum(axis=2) / (n_samples * _ROOT_TWO_PI)
         low = np.where(excess <= 0.0, x, low)
         high = np.where(excess >= 0.0, x, high)
-        if (high - low <= tolerance).all():
+        is_found |= high - low <= tolerance
+        if is_found.all():
             break
         step = np.divide(excess, density, out=np.full_like(x, np.inf), where=density > 0.0)
         moved = x - step
         inside = (moved > low) & (moved < high)
         following = np.where(inside, moved, 0.5 * (low + high))
-        is_done = (np.abs(following - x) <= np.where(inside, last_step, tolerance)).all()
-        x = following
-        if is_done:
+        is_last = np.abs(following - x) <= np.where(inside, last_step, tolerance)
+        x = np.where(is_found, x, following)
+        is_found |= is_last
+        if is_found.all():
             break
     return np.asarray(x)

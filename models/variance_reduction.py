@@ -37,7 +37,9 @@ from models.uncertainty import (
     Summary,
     count_votes,
     entropies,
+    mean_of_samples,
     mixture_quantiles,
+    sum_of_samples,
 )
 
 Array = np.ndarray
@@ -209,7 +211,7 @@ def _moments(values: Array, line: Array, known: Array | None, *, doubts: bool) -
     mean, sampled = _mean_and_variance(values)
     mean_of_rest, of_rest = _mean_and_variance(rest, ddof=1)
     per_sample = 1.0 / max(n_samples - ALLOWANCE, n_samples / 2)
-    drift = np.add.reduce(line) / n_samples
+    drift = mean_of_samples(line)
     variance = sampled + of_rest / n_samples + drift**2
     squared = of_rest * per_sample + drift**2
     if known is not None:
@@ -227,10 +229,10 @@ def _moments(values: Array, line: Array, known: Array | None, *, doubts: bool) -
 
 
 def _mean_and_variance(values: Array, ddof: int = 0) -> tuple[Array, Array]:
-    """Over the first axis; of a few dozen numbers NumPy's own take ten times their arithmetic."""
-    mean = np.add.reduce(values) / len(values)
+    """Over the samples; of a few dozen numbers NumPy's own take ten times their arithmetic."""
+    mean = mean_of_samples(values)
     deviation = values - mean
-    return mean, np.add.reduce(deviation * deviation) / (len(values) - ddof)
+    return mean, sum_of_samples(deviation * deviation) / (len(values) - ddof)
 
 
 def _doubted(value: Array, squared_error: Array) -> Array:
@@ -253,8 +255,8 @@ def _summarise_values(
     centres = found.mean + (drawn.centre - sampled_mean) * np.sqrt(ratio)
     return RegressionSummary(
         mean=found.mean * target.std + target.mean,
-        epistemic_std=np.sqrt(found.variance + drawn.spread.mean(axis=0)) * target.std,
-        aleatoric_std=np.sqrt(noise.mean(axis=0)) * target.std,
+        epistemic_std=np.sqrt(found.variance + mean_of_samples(drawn.spread)) * target.std,
+        aleatoric_std=np.sqrt(mean_of_samples(noise)) * target.std,
         quantiles=mixture_quantiles(
             centres * target.std + target.mean,
             np.sqrt(drawn.spread + noise) * target.std,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,8 +73,7 @@ def evaluate(loaded: LoadedVersion, rows: Rows) -> Predicted:
         EncodeError: rows that do not fit the schema.
         NonFiniteError: an answer would not be a finite number.
     """
-    encoded = rows.encode(loaded.artifact.schema)
-    return Predicted(loaded, encoded, eval_values(loaded, torch.from_numpy(encoded.inputs)))
+    return evaluate_together(loaded, [rows.encode(loaded.artifact.schema)])[0]
 
 
 def draw_samples(loaded: LoadedVersion, rows: Rows, draw: Draw) -> Uncertain:
@@ -82,13 +82,42 @@ def draw_samples(loaded: LoadedVersion, rows: Rows, draw: Draw) -> Uncertain:
     NotStochasticError: the model has no dropout.
     EstimatorError: samples are asked of an estimator that draws none.
     """
+    return draw_together(loaded, [rows.encode(loaded.artifact.schema)], draw)[0]
+
+
+def evaluate_together(loaded: LoadedVersion, asked: Sequence[Encoded]) -> list[Predicted]:
+    """What `evaluate` says to each of several, in one pass; a NonFiniteError counts the rows of
+    all."""
+    values = eval_values(loaded, _join(asked))
+    return [
+        Predicted(loaded, encoded, values[rows])
+        for encoded, rows in zip(asked, _parts(asked), strict=True)
+    ]
+
+
+def draw_together(loaded: LoadedVersion, asked: Sequence[Encoded], draw: Draw) -> list[Uncertain]:
+    """The same for `draw_samples`; draws that may stop early stop for all of them."""
     schema, calibration = loaded.artifact.schema, loaded.artifact.calibration
-    encoded = rows.encode(schema)
-    x = torch.from_numpy(encoded.inputs)
+    x = _join(asked)
     # Within two standard errors are 95 % of rows.
     gap = calibration.analytic_gaps.get("mean", UNKNOWN_GAP) / 2.0
     drawn = estimate(loaded.plan, schema.target, x, draw, analytic_gap=gap)
-    return Uncertain(loaded, encoded, eval_values(loaded, x), draw, drawn)
+    values = eval_values(loaded, x)
+    return [
+        Uncertain(loaded, encoded, values[rows], draw, drawn if len(asked) == 1 else drawn[rows])
+        for encoded, rows in zip(asked, _parts(asked), strict=True)
+    ]
+
+
+def _join(asked: Sequence[Encoded]) -> torch.Tensor:
+    inputs = [encoded.inputs for encoded in asked]
+    return torch.from_numpy(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
+
+
+def _parts(asked: Sequence[Encoded]) -> list[slice]:
+    """The rows of each among those of all."""
+    ends = list(accumulate(len(encoded.inputs) for encoded in asked))
+    return [slice(end - len(one.inputs), end) for one, end in zip(asked, ends, strict=True)]
 
 
 def eval_values(loaded: LoadedVersion, x: torch.Tensor) -> np.ndarray:

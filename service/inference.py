@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 
 from models.device import available_threads
-from models.estimators import Draw, choose, linearised_work_per_row
+from models.estimators import Draw, choose, is_rowwise
+from models.table import Encoded
 from service import answers, context, picture
 from service.caller import compute
 from service.computation import (
@@ -24,7 +27,9 @@ from service.computation import (
     Rows,
     Uncertain,
     draw_samples,
+    draw_together,
     evaluate,
+    evaluate_together,
 )
 from service.errors import InvalidError, OverloadedError
 from service.loading import Address, LoadedVersion, Loader
@@ -32,6 +37,7 @@ from service.observation import Observation, Observer, observe
 from service.registry import Registry
 from service.schemas import DrawRequest, DropoutRequest, UncertaintyRequest
 from service.settings import Settings
+from service.together import Together
 from service.work_limits import MASK_WORK, WorkLimits, too_much
 
 __all__ = ["Address", "Inference"]
@@ -42,6 +48,8 @@ A = TypeVar("A", bound=Predicted)
 # Work, and rows, up to which a request is computed on the event loop: about 1 ms.
 INLINE_WORK = 40_000_000
 INLINE_ROWS = 64
+# Of what is computed there in one pass, for requests that come at the same time: about 5 ms.
+TOGETHER_WORK = 5 * INLINE_WORK
 # Two, so that one long request does not hold up all others.
 COMPUTE_THREADS = 2
 
@@ -57,6 +65,7 @@ class Inference:
         self._observers = observers
         self._loader = Loader(registry, device=settings.device, most=settings.max_loaded_versions)
         self._threads = ThreadPoolExecutor(COMPUTE_THREADS, thread_name_prefix="compute")
+        self._together = Together(TOGETHER_WORK)
         self._waiting = 0
         torch.set_num_threads(settings.threads or max(1, available_threads() // settings.workers))
 
@@ -157,7 +166,10 @@ class Inference:
         does."""
         n_rows = self._limits.count(loaded, rows)
         work = n_rows * loaded.plan.products_per_row
-        return await self._answer(work, n_rows, lambda: evaluate(loaded, rows), form)
+        if _is_small(work, n_rows):
+            together = partial(evaluate_together, loaded)
+            return await self._answer_soon(loaded, rows, work, ("eval",), together, form)
+        return await self._answer(lambda: evaluate(loaded, rows), form)
 
     async def draw(
         self,
@@ -171,13 +183,12 @@ class Inference:
     ) -> T:
         """MC mode in the same way, for a request that came at `started` (`time.monotonic()`);
         `coverage` is what the form promises, if it does. Raises as `uncertainty` does."""
-        levels = tuple(request.quantiles)
         deadline = None if request.deadline_ms is None else started + request.deadline_ms / 1e3
         draw = Draw(
             n_samples=request.n_samples,
             seed=secrets.randbelow(2**53) if request.seed is None else request.seed,
             estimator=request.estimator,
-            quantiles=levels,
+            quantiles=tuple(request.quantiles),
             tolerance=request.tolerance,
             deadline=deadline,
             keep_samples=request.return_samples,
@@ -185,21 +196,14 @@ class Inference:
         # What `auto` stands for is what has to be done.
         planned = choose(loaded.plan, loaded.artifact.schema.target, draw)
         n_rows = self._limits.count(loaded, rows)
-        self._limits.check_outputs(loaded, n_rows, planned)
-        beside = 0
-        if planned.estimator != "mc":
-            beside = n_rows * linearised_work_per_row(loaded.plan, planned)
-        work = self._limits.check_work(
-            loaded,
-            n_rows,
-            1 if planned.estimator == "analytic" else planned.n_samples,
-            len(levels),
-            beside=beside,
-        )
-        drawn_by = loaded.for_a_fresh_seed if request.seed is None else loaded
-        return await self._answer(
-            work, n_rows, lambda: draw_samples(drawn_by, rows, draw), form, coverage
-        )
+        work = self._limits.check_draw(loaded, n_rows, planned)
+        if request.seed is None:
+            loaded = loaded.for_a_fresh_seed
+        if _is_small(work, n_rows):
+            key = ("mc_dropout", draw if is_rowwise(loaded.plan, planned) else id(draw))
+            together = partial(draw_together, loaded, draw=draw)
+            return await self._answer_soon(loaded, rows, work, key, together, form, coverage)
+        return await self._answer(lambda: draw_samples(loaded, rows, draw), form, coverage)
 
     async def dropout(self, address: Address, request: DropoutRequest) -> dict[str, Any]:
         """The answer of `:dropout`; raises as `uncertainty` does."""
@@ -217,17 +221,42 @@ class Inference:
         self._limits.check_picture(loaded, request)
         # The masks are drawn twice: to compute with, and to be counted.
         work = self._limits.check_work(loaded, 1, request.n_samples, mask_work=2 * MASK_WORK)
-        return await self._compute(work, 1, lambda: picture.look(loaded, request, instance, seed))
+        if _is_small(work, 1):
+            return picture.look(loaded, request, instance, seed)
+        return await self._in_thread(lambda: picture.look(loaded, request, instance, seed))
 
-    async def _answer(
+    async def _answer_soon(
         self,
+        loaded: LoadedVersion,
+        rows: Rows,
         work: int,
-        n_rows: int,
-        compute: Callable[[], A],
+        key: tuple[Hashable, ...],
+        together: Callable[[Sequence[Encoded]], Sequence[A]],
         form: Callable[[A], T],
         coverage: float | None = None,
     ) -> T:
-        """What is computed, in that form; the observers are told of it."""
+        """What is computed on the event loop, with what else is asked for in the same moment; in
+        that form. The observers are told of it."""
+        asked = time.perf_counter()
+        encoded = rows.encode(loaded.artifact.schema)
+
+        def compute(all_asked: Sequence[Encoded]) -> list[tuple[A, float, int]]:
+            began = time.perf_counter()
+            computed = together(all_asked)
+            return [(one, began, int(i == 0)) for i, one in enumerate(computed)]
+
+        computed, began, executions = await self._together.ask(
+            (id(loaded), *key), encoded, work, compute
+        )
+        seen = replace(observe(computed, coverage, asked, began), executions=executions)
+        formed = form(computed)
+        self._tell(asked, seen)
+        return formed
+
+    async def _answer(
+        self, compute: Callable[[], A], form: Callable[[A], T], coverage: float | None = None
+    ) -> T:
+        """What is computed in a thread, in that form; the observers are told of it."""
         asked = time.perf_counter()
 
         def answer() -> tuple[T, Observation]:
@@ -236,18 +265,19 @@ class Inference:
             seen = observe(computed, coverage, asked, began)
             return form(computed), seen
 
-        formed, seen = await self._compute(work, n_rows, answer)
+        formed, seen = await self._in_thread(answer)
+        self._tell(asked, seen)
+        return formed
+
+    def _tell(self, asked: float, seen: Observation) -> None:
         request = context.current()
         if request is not None:
             request.computing = (asked, asked + seen.waited, seen.ended)
         for observer in self._observers:
             observer.answered(seen)
-        return formed
 
-    async def _compute(self, work: int, n_rows: int, function: Callable[[], T]) -> T:
-        """Small work at once, larger work in a thread, and none if too much waits already."""
-        if work <= INLINE_WORK and n_rows <= INLINE_ROWS:
-            return function()
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        """What it gives, unless too much waits already."""
         if self.is_full:
             message = f"{self._waiting} requests wait for computation already"
             raise OverloadedError(message, retry_after_seconds=1)
@@ -261,3 +291,8 @@ class Inference:
         self._waiting += by
         for observer in self._observers:
             observer.queue(self._waiting)
+
+
+def _is_small(work: int, n_rows: int) -> bool:
+    """Whether it is computed on the event loop."""
+    return work <= INLINE_WORK and n_rows <= INLINE_ROWS

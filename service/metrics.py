@@ -151,7 +151,7 @@ class _Served:
 
     def count(self, seen: Observation) -> None:
         self._rows.add(seen.rows)
-        self._executions.add()
+        self._executions.add(seen.executions)
         self._took.add(seen.took)
         self._waited.add(seen.waited)
         for flag, count in seen.flags.items():

@@ -18,12 +18,12 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Observation:
-    """One execution: its rows, and what they were told.
+    """One answer: its rows, and what they were told.
 
     `waited` and `took` are seconds before and of the computing, which ended at `ended`
     (`time.perf_counter()`). `spread` (N,) is the predictive std in units of the target's std, or
     the entropy in nats; `samples_asked` is T, of which `samples_used` were drawn. `claims` are
-    what feedback can be compared with.
+    what feedback can be compared with. Of answers computed together one counts the execution.
     """
 
     model: str
@@ -40,6 +40,7 @@ class Observation:
     samples_used: int = 0
     spread: Array | None = None
     abstained: int = 0
+    executions: int = 1
 
 
 def observe(answer: Predicted, coverage: float | None, asked: float, began: float) -> Observation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.estimators import Draw, linearised_floats_per_row
+from models.estimators import Draw, linearised_floats_per_row, linearised_work_per_row
 from models.sampling import Plan
 from service import picture
 from service.computation import Rows
@@ -59,6 +59,15 @@ class WorkLimits:
                 f"{masks} mask values of this network and {outputs} sample values are more than "
                 f"the {most} of one answer: max_units and fewer samples help",
             )
+
+    def check_draw(self, loaded: LoadedVersion, n_rows: int, draw: Draw) -> int:
+        """Of an estimator that is chosen; gives the work."""
+        self.check_outputs(loaded, n_rows, draw)
+        beside = 0
+        if draw.estimator != "mc":
+            beside = n_rows * linearised_work_per_row(loaded.plan, draw)
+        n_samples = 1 if draw.estimator == "analytic" else draw.n_samples
+        return self.check_work(loaded, n_rows, n_samples, len(draw.quantiles), beside=beside)
 
     def check_work(
         self,

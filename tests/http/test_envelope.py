@@ -51,7 +51,7 @@ async def test_what_breaks_inside_stays_inside(
     def broken(*_: object) -> None:
         raise RuntimeError("secret of the inside")
 
-    monkeypatch.setattr("service.inference.evaluate", broken)
+    monkeypatch.setattr("service.inference.evaluate_together", broken)
     problem = assert_problem(await client.post(P, json=ask()), 500)
     assert "secret" not in str(problem)
     assert "secret of the inside" in caplog.text

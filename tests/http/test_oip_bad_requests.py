@@ -383,7 +383,7 @@ async def test_errors_of_other_kinds_have_the_same_shape(
     def broken(*_: object) -> None:
         raise RuntimeError("secret of the inside")
 
-    monkeypatch.setattr("service.inference.evaluate", broken)
+    monkeypatch.setattr("service.inference.evaluate_together", broken)
     response = await app.client.post(STRENGTH, json=SITES)
     assert "secret" not in assert_problem(response, 500)["error"]
 

@@ -105,7 +105,7 @@ async def test_errors_and_other_routes(
     def broken(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("service.inference.evaluate", broken)
+    monkeypatch.setattr("service.inference.evaluate_together", broken)
     await ask(traced, "strength:predict", instances=[STRENGTH_ROW])
     (span,) = exporter.get_finished_spans()
     assert span.status.status_code is StatusCode.ERROR
@@ -123,7 +123,7 @@ async def test_each_line_carries_the_ids(
     def broken(*_: object) -> None:
         raise RuntimeError("the inside")
 
-    monkeypatch.setattr("service.inference.evaluate", broken)
+    monkeypatch.setattr("service.inference.evaluate_together", broken)
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "X-Request-Id": "abc"}
     body = {"instances": [STRENGTH_ROW]}
     await traced.post("/v1/models/strength:predict", json=body, headers=headers)
