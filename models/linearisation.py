@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from models.mlp import ACTIVATIONS, LOG_VARIANCE_RANGE
-from models.plan import Plan, Prefix, product, rowwise
+from models.plan import Plan, Prefix, fill_up, rowwise
 from models.sampling import BLOCK_FLOATS, row_blocks
 
 # Nodes of the Gauss-Hermite rule for activations without a closed form.
@@ -125,30 +125,33 @@ def linearise(plan: Plan, prefix: Prefix, n_outputs: int) -> Linearisation:
 
     One pass forward and one back, of O outputs for each row.
     """
-    mean, square = prefix.activations, prefix.activations.square()
+    n_rows, last = len(prefix.activations), len(plan.weights) - 1
+    # Rows of zeros are carried along, and left away at the end.
+    mean = fill_up(prefix.activations)
+    square = mean.square()
     inputs: dict[int, tuple[Tensor, Tensor]] = {}
     gates: dict[int, Tensor] = {}
-    for i in range(prefix.site, len(plan.weights)):
-        inputs[i] = mean, square
+    for i in range(prefix.site, last + 1):
+        inputs[i] = mean[:n_rows], square[:n_rows]
         m, v = plan.sites[i].moments
-        weight = plan.weights[i]
-        at = product(m * mean, weight, plan.biases[i])
-        variance = ((v + m * m) * square - (m * mean).square()).clamp_(min=0.0)
-        spread = rowwise(variance, plan.squared_weights[i])
-        if i < len(plan.weights) - 1:
+        at = torch.addmm(plan.biases[i], m * mean, plan.weights[i])
+        if i < last:
+            variance = ((v + m * m) * square - (m * mean).square()).clamp_(min=0.0)
+            spread = variance @ plan.squared_weights[i]
             mean, square, gates[i] = _through(plan.config.activation, at, spread)
-    raw = at[:, : plan.config.raw_features]
+    raw = at[:n_rows, : plan.config.raw_features]
+    # Of the last layer's outputs each follows itself.
     slopes = torch.eye(n_outputs, raw.shape[1], dtype=raw.dtype, device=raw.device)
-    slopes = slopes.expand(len(raw), -1, -1)
+    slopes = slopes.expand(len(mean), -1, -1)
+    back = plan.weights[last][:, :n_outputs].t().expand(len(mean), -1, -1)
     effects = []
-    for i in range(len(plan.weights) - 1, prefix.site - 1, -1):
-        flat = slopes.reshape(-1, slopes.shape[2])
-        back = rowwise(flat, plan.weights[i][:, : flat.shape[1]].t())
-        back = back.reshape(*slopes.shape[:2], -1)
+    for i in range(last, prefix.site - 1, -1):
+        if i < last:
+            slopes = back * (plan.sites[i + 1].moments[0] * gates[i])[:, None]
+            flat = slopes.reshape(-1, slopes.shape[2])
+            back = rowwise(flat, plan.weights[i].t()).reshape(len(mean), n_outputs, -1)
         if plan.sites[i].is_active:
-            effects.append(SiteEffect(i, *inputs[i], slopes, back))
-        if i > prefix.site:
-            slopes = back * (plan.sites[i].moments[0] * gates[i - 1])[:, None]
+            effects.append(SiteEffect(i, *inputs[i], slopes[:n_rows], back[:n_rows]))
     if plan.config.head == "regression":
         raw[:, plan.config.out_features :].clamp_(*LOG_VARIANCE_RANGE)
     return Linearisation(plan, raw, tuple(reversed(effects)))

@@ -154,8 +154,10 @@ def rowwise(x: Tensor, weight: Tensor) -> Tensor:
     """x @ weight for (rows, in), without a bias and of any width; the same bits for a row among
     any number of them."""
     n_rows, width = len(x), weight.shape[1]
-    wide = torch.nn.functional.pad(weight, (0, -width % MIN_PRODUCT_ROWS))
-    return torch.mm(fill_up(x), wide)[:n_rows, :width]
+    missing = -width % MIN_PRODUCT_ROWS
+    if missing:
+        weight = torch.nn.functional.pad(weight, (0, missing))
+    return torch.mm(fill_up(x), weight)[:n_rows, :width]
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor, out: Tensor | None = None) -> Tensor:

@@ -145,7 +145,8 @@ def mean_of_samples(values: Array) -> Array:
 
 def sum_of_samples(values: Array) -> Array:
     """(T, …) over the first axis; the same bits for a row among any number of rows."""
-    return np.asarray(np.ascontiguousarray(np.moveaxis(values, 0, -1)).sum(axis=-1))
+    rows_first = values.transpose((*range(1, values.ndim), 0))
+    return np.asarray(np.add.reduce(np.ascontiguousarray(rows_first), axis=-1))
 
 
 def summarise_classification(

@@ -55,7 +55,7 @@ COMPUTE_THREADS = 2
 
 
 class Inference:
-    """Answers the inference routes."""
+    """Answers the inference routes; `threads` are those of one computation off the event loop."""
 
     def __init__(
         self, settings: Settings, registry: Registry, observers: Sequence[Observer] = ()
@@ -64,10 +64,14 @@ class Inference:
         self._limits = WorkLimits(settings)
         self._observers = observers
         self._loader = Loader(registry, device=settings.device, most=settings.max_loaded_versions)
-        self._threads = ThreadPoolExecutor(COMPUTE_THREADS, thread_name_prefix="compute")
+        self.threads = settings.threads or max(1, available_threads() // settings.workers)
+        self._threads = ThreadPoolExecutor(
+            COMPUTE_THREADS, "compute", initializer=lambda: torch.set_num_threads(self.threads)
+        )
+        # This one, that of the event loop, alone: to wake others takes longer than small work.
+        torch.set_num_threads(1)
         self._together = Together(TOGETHER_WORK)
         self._waiting = 0
-        torch.set_num_threads(settings.threads or max(1, available_threads() // settings.workers))
 
     async def refresh(self) -> None:
         """`Loader.refresh`."""
@@ -109,11 +113,6 @@ class Inference:
     def index(self) -> list[tuple[str, int, bool]]:
         """`Loader.index`."""
         return self._loader.index()
-
-    @property
-    def threads(self) -> int:
-        """Of one computation."""
-        return torch.get_num_threads()
 
     @property
     def is_full(self) -> bool:
