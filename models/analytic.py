@@ -7,6 +7,7 @@ reveals: it is small where single units matter little, and measured for each ver
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -70,8 +71,16 @@ def _summarise_values(
 def _mean_exponential(mean: Array, variance: Array, most: float) -> Array:
     """Of exp(min(Z, most)) for Gaussians Z, (N,)."""
     std = np.sqrt(np.maximum(variance, 1e-300))
-    below = mean + 0.5 * variance + _log_normal_cdf((most - mean) / std - std)
-    above = most + _log_normal_cdf((mean - most) / std)
+    bound = (most - mean) / std
+    tail = std - bound
+    # mean + variance / 2 + log Φ(-tail); where the tail is long its square cancels the variance.
+    scaled = torch.special.erfcx(torch.from_numpy(np.maximum(tail, 0.0) / math.sqrt(2.0))).numpy()
+    below = np.where(
+        tail > 0.0,
+        most - 0.5 * bound**2 + np.log(0.5 * scaled),
+        mean + 0.5 * variance + _log_normal_cdf(-tail),
+    )
+    above = most + _log_normal_cdf(-bound)
     return np.asarray(np.exp(below) + np.exp(above))
 
 

@@ -48,8 +48,8 @@ A = TypeVar("A", bound=Predicted)
 # Work, and rows, up to which a request is computed on the event loop: about 1 ms.
 INLINE_WORK = 40_000_000
 INLINE_ROWS = 64
-# Of what is computed there in one pass, for requests that come at the same time: about 5 ms.
-TOGETHER_WORK = 5 * INLINE_WORK
+# Of what is computed there in one pass, for requests that come at the same time: a few ms.
+TOGETHER_WORK = 3 * INLINE_WORK
 # Two, so that one long request does not hold up all others.
 COMPUTE_THREADS = 2
 

@@ -9,6 +9,7 @@ the same bits in any company (`models.plan`).
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -29,11 +30,12 @@ class _Batch(Generic[Q, A]):
 
 class Together:
     """Gathers questions of one turn of the event loop; those of one key make a batch, of that
-    much work at most."""
+    much work at most. Batches are computed one in a turn."""
 
     def __init__(self, most_work: int) -> None:
         self._most_work = most_work
-        self._batches: dict[Hashable, _Batch[Any, Any]] = {}
+        self._open: dict[Hashable, _Batch[Any, Any]] = {}
+        self._waiting: deque[tuple[Hashable, _Batch[Any, Any]]] = deque()
 
     async def ask(
         self,
@@ -48,19 +50,32 @@ class Together:
             Exception: what `compute` raises for this question alone.
         """
         loop = asyncio.get_running_loop()
-        batch = self._batches.get(key)
+        batch = self._open.get(key)
         if batch is None or batch.work + work > self._most_work:
-            batch = self._batches[key] = _Batch(compute)
-            loop.call_soon(self._answer, key, batch)
+            batch = self._open[key] = _Batch(compute)
+            if not self._waiting:
+                loop.call_soon(self._answer_next, loop)
+            self._waiting.append((key, batch))
         answer: asyncio.Future[A] = loop.create_future()
         batch.questions.append(question)
         batch.answers.append(answer)
         batch.work += work
         return await answer
 
-    def _answer(self, key: Hashable, batch: _Batch[Q, A]) -> None:
-        if self._batches.get(key) is batch:
-            del self._batches[key]
+    def _answer_next(self, loop: asyncio.AbstractEventLoop) -> None:
+        key, batch = self._waiting[0]
+        if self._open.get(key) is batch:
+            del self._open[key]
+        try:
+            self._answer(batch)
+        finally:
+            self._waiting.popleft()
+            if self._waiting:
+                # In another turn, so that between two batches the loop sees to all else.
+                loop.call_soon(self._answer_next, loop)
+
+    @staticmethod
+    def _answer(batch: _Batch[Q, A]) -> None:
         # Whose client has gone away meanwhile asks no more.
         asked = [
             (question, answer)

@@ -92,3 +92,19 @@ def test_a_row_that_is_not_finite_spoils_no_other() -> None:
     assert (first, third) == (5, 6)
     assert isinstance(second, NonFiniteError)
     assert second.rows == (0,)
+
+
+def test_between_two_batches_the_loop_sees_to_all_else() -> None:
+    order: list[object] = []
+
+    def compute(questions: Sequence[str]) -> list[str]:
+        order.extend(questions)
+        asyncio.get_running_loop().call_soon(order.append, "else")
+        return list(questions)
+
+    async def main() -> None:
+        together = Together(100)
+        await asyncio.gather(*(together.ask(key, key, 1, compute) for key in ("a", "b")))
+
+    asyncio.run(main())
+    assert order[:3] == ["a", "else", "b"]
