@@ -191,7 +191,8 @@ class Schema:
             else:
                 message = f"an object or an array is due, not {describe_type(instance)}"
                 problems.append(Problem(row, None, message))
-        return [] if problems else list(zip(*rows, strict=True)), problems
+        columns = list(zip(*rows, strict=True)) if rows and not problems else [()] * len(names)
+        return columns, problems
 
     def _unknown_names(self, row: int, instance: Mapping[str, Any], n_before: int) -> list[Problem]:
         """As many as the list of problems still takes, after those before."""

@@ -41,6 +41,12 @@ def test_a_record_becomes_inputs() -> None:
     assert encoded.flags == [[]]
 
 
+def test_no_records_are_no_rows() -> None:
+    encoded = SCHEMA.encode([])
+    assert encoded.inputs.shape == (0, 9)
+    assert encoded.flags == []
+
+
 def test_an_array_in_the_schemas_order_is_the_same_record() -> None:
     values = [ROW[feature.name] for feature in SCHEMA.features]
     np.testing.assert_array_equal(SCHEMA.encode([values]).inputs, SCHEMA.encode([ROW]).inputs)
