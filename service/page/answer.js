@@ -44,7 +44,16 @@ export function distribution(place, card, answer) {
   plots.draw();
 }
 
-const chip = (row) => element("span", { class: `chip ${row.decision}` }, row.decision === "accept" ? "accept" : "abstain");
+/** Features in which the row is unlike all training rows. */
+function foreign(row) {
+  return (row.flags ?? []).filter((flag) => !flag.startsWith("missing:")).map((flag) => flag.slice(flag.indexOf(":") + 1));
+}
+
+/** The decision goes by the spread alone: green only where that may be relied on. */
+function chip(row) {
+  const kind = row.decision === "accept" && foreign(row).length ? "flag" : row.decision;
+  return element("span", { class: `chip decision ${kind}` }, row.decision);
+}
 
 /** Why the decision is what it is, by the threshold that calibration has found. */
 function reason(card, row) {
@@ -52,7 +61,8 @@ function reason(card, row) {
   const value = measure === "std" ? row.std : row.entropy;
   const name = measure === "std" ? "the total std" : "the entropy";
   const is = row.decision === "accept" ? "is not above" : "is above";
-  const advice = row.decision === "accept" ? "no more doubt than this model usually has" : "better not rely on it";
+  const doubt = foreign(row).length ? "by its spread alone, which is a guess where there were no training rows" : "no more doubt than this model usually has";
+  const advice = row.decision === "accept" ? doubt : "better not rely on it";
   return [` ${advice}: ${name}, ${number(value)}, ${is} the `, term("abstain threshold", "threshold"), ` ${number(threshold)} found at calibration`];
 }
 
@@ -80,12 +90,12 @@ function inWordsOfClasses(row) {
 function promise(row) {
   const { coverage } = row.interval ?? row.prediction_set;
   const often = `${row.interval ? "" : "at least "}${percent(coverage)} of the time`;
-  const foreign = (row.flags ?? []).filter((flag) => !flag.startsWith("missing:")).map((flag) => flag.slice(flag.indexOf(":") + 1));
-  if (!foreign.length) return element("p", { class: "hint" }, `On rows like those of the training table it contains the truth ${often}.`);
+  const unlike = foreign(row);
+  if (!unlike.length) return element("p", { class: "hint" }, `On rows like those of the training table it contains the truth ${often}.`);
   return element(
     "p", { class: "note warning" },
     element("strong", {}, `Not promised here. `),
-    `Containing the truth ${often} is promised for rows like those of the training table alone, and this one is unlike them in ${listed(foreign)}.`,
+    `Containing the truth ${often} is promised for rows like those of the training table alone, and this one is unlike them in ${listed(unlike)}.`,
   );
 }
 
@@ -99,7 +109,7 @@ function numbers(card, row, answer) {
     ...quantiles.map(([level, value]) => [[`${percent(level)} `, term("quantile")], number(value)]),
   ];
   return {
-    nodes: [shape.node, parts("Where the doubt comes from", "variance", ["epistemic", row.epistemic_std, "the thinned networks disagree; more data helps"], ["aleatoric", row.aleatoric_std, "noise in the target; more data does not help"], (value) => value ** 2, "std"), definitions(facts)],
+    nodes: [shape.node, parts("Where the doubt comes from", "variance", ["epistemic", row.epistemic_std, "the thinned networks disagree; more data helps"], ["aleatoric", row.aleatoric_std, foreign(row).length ? "noise in the target, as guessed from other rows" : "noise in the target; more data does not help"], (value) => value ** 2, "std"), definitions(facts)],
     draw: () => draw(shape.plot, (theme) => {
       const line = (x, name, colour, dash) => ({ x: [x, x], y: [0, 1], yaxis: "y", mode: "lines", name, line: { color: colour, dash, width: 2 }, hoverinfo: "name+x" });
       const span = (from, to, y, name, colour) => ({ x: [from, to], y: [y, y], yaxis: "y2", mode: "lines+markers", name, line: { color: colour, width: 4 }, marker: { symbol: "line-ns-open", size: 12, color: colour, line: { width: 2, color: colour } } });

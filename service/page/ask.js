@@ -29,6 +29,8 @@ class Desk {
     this.error = element("div");
     this.answers = element("div", { class: "answers", "aria-live": "off" });
     this.curl = element("div");
+    this.stale = element("p", { class: "note warning", hidden: true }, "The row has changed since it was answered: press Ask.");
+    this.form.node.addEventListener("input", () => this.setStale(true));
     this.sweep = new Sweep(choice, () => this.form.read(), this.form.node);
     const hasRows = Boolean(choice.card.report?.excerpt?.length);
     this.form.node.append(
@@ -37,17 +39,24 @@ class Desk {
         "div", { class: "actions" },
         element("button", { class: "primary", type: "submit" }, "Ask"),
         element("button", { type: "button", onclick: () => (this.form.next(), this.ask()) }, hasRows ? "Another real row" : "An ordinary row"),
-        element("span", { class: "hint" }, hasRows ? "The row is from the training data; change what you like." : "This version kept no rows of its training data: the form starts from averages."),
+        element("span", { class: "hint" }, hasRows ? "At first it is a row of the training data; change what you like." : "This version kept no rows of its training data: the form starts from averages."),
       ),
     );
     this.place.classList.add("stack");
     this.place.replaceChildren(
       element("div", { class: "card" }, element("h2", {}, "The row"), this.form.node, this.error),
+      this.stale,
       this.answers,
       element("div", { class: "card" }, element("h2", {}, "Sweep one feature"), this.sweep.node),
       element("div", { class: "card curls" }, element("h2", {}, "The same with curl"), this.curl),
     );
     this.ask();
+  }
+
+  /** Whether the answers in view are of another row than the form's. */
+  setStale(isStale) {
+    this.stale.hidden = !isStale;
+    this.answers.classList.toggle("stale", isStale);
   }
 
   async ask() {
@@ -62,6 +71,7 @@ class Desk {
     try {
       const predicted = await ask("predict", bodies.predict);
       const shown = prediction(choice.card, predicted.predictions[0]);
+      this.setStale(false);
       this.answers.replaceChildren(shown, element("p", { class: "loading" }, "Drawing thinned networks: the same network, again and again with other units dropped …"));
       const uncertain = await ask("uncertainty", { ...bodies.uncertainty, return_samples: true });
       if (request.signal.aborted) return;

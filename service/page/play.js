@@ -71,7 +71,7 @@ class Stage {
     this.shownText = element("p", { class: "hint" });
     this.key = element("div");
     this.outputs = element("dl", { class: "outputs" });
-    this.rowText = element("p", { class: "hint row-text" });
+    this.rowText = element("p", { class: "hint row-text", tabindex: 0 });
     this.running = new RunningMean();
     this.pOutput = element("output", {});
     this.sampleOutput = element("output", {});
