@@ -95,19 +95,24 @@ RULES: dict[tuple[str, str], Need] = {
 NEVER_REFUSED = ("/health", "/v2/health/", "/metrics")
 
 # Paths whose need is remembered: those of hot requests are few.
-MOST_KNOWN = 1024
+MOST_KNOWN, LONGEST_KNOWN = 1024, 256
 
 _PATTERNS = {path: compile_path(path)[0] for _, path in RULES}
 
 
-@functools.lru_cache(MOST_KNOWN)
 def need_of(method: str, path: str) -> Need:
     """What a request needs, by the first row that matches."""
     asked = "GET" if method == "HEAD" else method
+    find = _need_of if len(path) <= LONGEST_KNOWN else _need_of.__wrapped__
+    return find(asked, path)
+
+
+@functools.lru_cache(MOST_KNOWN)
+def _need_of(method: str, path: str) -> Need:
     found = (
         need
         for (known, template), need in RULES.items()
-        if known == asked and _PATTERNS[template].match(path)
+        if known == method and _PATTERNS[template].match(path)
     )
     return next(found, ADMIN)
 

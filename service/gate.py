@@ -21,6 +21,8 @@ from service.settings import Settings
 
 # Host headers of which it is remembered whether they name this machine.
 MOST_KNOWN = 256
+# Of a name with its port.
+LONGEST_NAME = 260
 SMALL_BODY_BYTES = 16 * 2**10
 
 
@@ -82,7 +84,8 @@ class Gate:
     def _check_browser(self, request: Request) -> None:
         """Without keys, a page that somebody here looks at could ask in their name."""
         host = request.headers.get("host", "")
-        if self._settings.keys == "auto" and not _is_own_name(host):
+        is_own = len(host) <= LONGEST_NAME and _is_own_name(host)
+        if self._settings.keys == "auto" and not is_own:
             # A foreign name that was made to lead here (DNS rebinding).
             raise ForbiddenError(
                 f"without keys requests to {host[:100]!r} are not answered, only to names and "

@@ -54,6 +54,9 @@ class Kept:
             if self._closing.wait(RESTART_SECONDS):
                 return
             self._child = self._start()
+            if self._closing.is_set():
+                # Whoever closes may have seen only the one before.
+                self._child.terminate()
 
 
 class KeptWorker:

@@ -54,3 +54,9 @@ async def test_both_ways_give_the_same_answers(
         for app in (short, long)
     ]
     assert counted[0] == counted[1]
+
+    # The short way needs no router, and what is not quite of its form does.
+    short.app.router.routes.clear()
+    answers = [await short.client.post(path, json=ROWS) for path in (ASKED[0][0], ASKED[7][0])]
+    assert [answer.status_code for answer in answers] == [200, 404]
+    assert "there is nothing at" in answers[1].json()["detail"]
