@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from service import errors, openapi
 from service.database import Database
@@ -59,6 +60,8 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
     if tracing is None and settings.tracing:
         tracing = Tracing(make_provider())
     app: FastAPI = FastAPIOffline(
+        # Its own looks for somebody to tell at every request; `service.tracing` is ours.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         title="Dropcast",
         version=importlib.metadata.version("dropcast"),
         summary="Predictions with honest uncertainty: Monte Carlo dropout, served.",
@@ -90,30 +93,41 @@ def create_app(settings: Settings, tracing: Tracing | None = None) -> FastAPI:
         app.include_router(room.router)
     errors.install(app)
     openapi.install(app)
-    # The last one is the outermost.
-    app.add_middleware(Shortcut, answers=inference.SHORTCUTS | open_inference.SHORTCUTS)
-    app.add_middleware(
-        Gate,
+    app.middleware_stack = Watch(Envelope(_make_door(app, settings)), counted, tracing)
+    return app
+
+
+def _make_door(app: FastAPI, settings: Settings) -> ASGIApp:
+    """What lets requests in, and leads them to what answers: by the short way past all that
+    FastAPI puts around its routers, or by that."""
+    computing = app.state.inference
+    ways = Shortcut(
+        app.build_middleware_stack(),
+        settings=settings,
+        inference=computing,
+        handlers=app.exception_handlers,
+        answers=inference.SHORTCUTS | open_inference.SHORTCUTS,
+    )
+    gate = Gate(
+        ways,
         settings=settings,
         ring=lambda: app.state.key_ring,
-        is_full=lambda: app.state.inference.is_full,
+        is_full=lambda: computing.is_full,
     )
-    if settings.allowed_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.allowed_origins,
-            allow_methods=["GET", "POST", "PUT", "DELETE"],
-            allow_headers=["*"],
-            expose_headers=[
-                "Inference-Header-Content-Length",
-                "Location",
-                "Retry-After",
-                "X-Request-Id",
-            ],
-        )
-    app.add_middleware(Envelope)
-    app.add_middleware(Watch, metrics=counted, tracing=tracing)
-    return app
+    if not settings.allowed_origins:
+        return gate
+    return CORSMiddleware(
+        gate,
+        allow_origins=settings.allowed_origins,
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=[
+            "Inference-Header-Content-Length",
+            "Location",
+            "Retry-After",
+            "X-Request-Id",
+        ],
+    )
 
 
 @asynccontextmanager

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Executor
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from functools import partial
+from types import coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect
@@ -71,6 +72,7 @@ class Caller:
         self._ends = time.monotonic() + seconds
         self._has_all = False
         self._leaving: asyncio.Task[None] | None = None
+        self._token: Token[Caller | None] | None = None
 
     async def receive_in_time(self) -> Message:
         """The next message, as ASGI has it.
@@ -83,8 +85,7 @@ class Caller:
             return {"type": "http.disconnect"}
         ends = self._ends + self._received / LEAST_BYTES_PER_SECOND
         try:
-            async with asyncio.timeout(ends - time.monotonic()):
-                message = await self._receive()
+            message = await _until(ends, self._receive())
         except TimeoutError:
             raise TooSlowError(f"only {self._received} bytes of the body came in time") from None
         self._received += len(message.get("body", b""))
@@ -106,8 +107,14 @@ class Caller:
             self._leaving = asyncio.ensure_future(self._wait_until_gone())
         await asyncio.shield(self._leaving)
 
-    def close(self) -> None:
+    def __enter__(self) -> None:
+        """Makes it the caller of what is done in the `with` block."""
+        self._token = _current.set(self)
+
+    def __exit__(self, *_: object) -> None:
         """At the end of the request, however it ended."""
+        if self._token is not None:
+            _current.reset(self._token)
         self._load.release(self._held)
         if self._leaving is not None:
             self._leaving.cancel()
@@ -120,15 +127,35 @@ class Caller:
 _current: ContextVar[Caller | None] = ContextVar("_current", default=None)
 
 
-@contextmanager
-def serving(caller: Caller) -> Iterator[None]:
-    """Makes it the caller of what is done in the `with` block."""
-    token = _current.set(caller)
+async def _until(ends: float, awaitable: Awaitable[T]) -> T:
+    """What it gives by then (`time.monotonic()`); what is there already costs no timer.
+
+    Raises:
+        TimeoutError: the time is up.
+    """
+    steps = awaitable.__await__()
     try:
-        yield
-    finally:
-        _current.reset(token)
-        caller.close()
+        awaited = next(steps)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return]
+    async with asyncio.timeout(ends - time.monotonic()):
+        return await _go_on(awaited, steps)
+
+
+@coroutine
+def _go_on(awaited: Any, steps: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+    """The rest of what has begun to wait for something."""
+    while True:
+        try:
+            yield awaited
+        except BaseException as error:  # noqa: BLE001 - theirs, whatever it is
+            go_on = partial(steps.throw, error)
+        else:
+            go_on = partial(next, steps)
+        try:
+            awaited = go_on()
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
 
 
 def hold(n_bytes: int) -> None:

@@ -9,12 +9,16 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+# What a client that went away before any answer is counted as.
+WENT_AWAY = 499
+
 
 @dataclass(slots=True)
 class RequestContext:
     """`mode` is that of an inference route, `version` the one that answers, once it is known;
     `row_ids` are the client's own names of its rows; `computing` is when the answer was asked
-    for, begun and computed (`time.perf_counter()`)."""
+    for, begun and computed, `answered` when it began to be sent (`time.perf_counter()`), with
+    that status."""
 
     request_id: str = ""
     trace_id: str = ""
@@ -23,6 +27,8 @@ class RequestContext:
     mode: str = ""
     row_ids: Sequence[str] | None = None
     computing: tuple[float, float, float] | None = None
+    status: int = WENT_AWAY
+    answered: float | None = None
 
 
 _current: ContextVar[RequestContext | None] = ContextVar("request", default=None)

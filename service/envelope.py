@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
-import uuid
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 from fastapi import Request
@@ -26,6 +27,7 @@ _ACCEPTABLE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _ON_ALL = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 # Nothing from elsewhere, and no frame of somebody else's page around ours.
 _ON_PAGES = (
+    *_ON_ALL,
     (
         b"content-security-policy",
         b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
@@ -48,17 +50,14 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
-        scope.setdefault("state", {})["request_id"] = request_id.decode()
-        request = context.current()
-        if request is not None:
-            request.request_id = request_id.decode()
-        started = False
+        request = context.current() or context.begin()
+        request.request_id = request_id.decode()
+        scope.setdefault("state", {})["request_id"] = request.request_id
 
         async def send_named(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
-                headers = list(message.get("headers", ()))
+                request.status, request.answered = message["status"], time.perf_counter()
+                headers = message.get("headers", ())
                 message["headers"] = [*headers, (b"x-request-id", request_id), *_guards(headers)]
             await send(message)
 
@@ -66,31 +65,42 @@ class Envelope:
             await self._app(scope, receive, send_named)
         except asyncio.CancelledError:
             # The grace time of an ending process is up.
-            if not started:
+            if request.answered is None:
                 error = NotReadyError("the service stops before it could answer", 1)
                 await respond(Request(scope), error)(scope, receive, send_named)
             raise
         except ClientDisconnect:
-            log.debug("client of request %s went away", request_id.decode())
+            log.debug("client of request %s went away", request.request_id)
         except Exception:
-            log.exception("request %s broke", request_id.decode())
-            if not started:
+            log.exception("request %s broke", request.request_id)
+            if request.answered is None:
                 await internal_error(Request(scope))(scope, receive, send_named)
 
 
 def _guards(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Headers that keep browsers from doing more with an answer than reading it, except those
     that it brings itself."""
-    given = {name.lower(): value for name, value in headers}
+    given = dict(headers)
     is_page = given.get(b"content-type", b"").startswith(b"text/html")
-    return [guard for guard in (*_ON_ALL, *(_ON_PAGES if is_page else ())) if guard[0] not in given]
+    return [guard for guard in (_ON_PAGES if is_page else _ON_ALL) if guard[0] not in given]
 
 
 def _request_id(scope: Scope) -> bytes:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _ACCEPTABLE_ID.fullmatch(value):
             return bytes(value)
-    return uuid.uuid4().hex.encode()
+    return next(_random_ids)
+
+
+def _make_ids(at_once: int = 256) -> Iterator[bytes]:
+    """Ids of 128 random bits, which nobody can guess from those he has seen. The system is asked
+    for many at a time: each call of it takes longer than all else here."""
+    while True:
+        digits = os.urandom(16 * at_once).hex().encode()
+        yield from (digits[i : i + 32] for i in range(0, len(digits), 32))
+
+
+_random_ids = _make_ids()
 
 
 async def body_chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
@@ -99,16 +109,28 @@ async def body_chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]
     Raises:
         TooLargeError: it has more bytes than that.
     """
-    message = f"the body has more than the {most_bytes} bytes that are allowed"
-    declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > most_bytes:
-        raise TooLargeError(message)
-    received = 0
-    async for chunk in request.stream():
+    declared = _values_of(b"content-length", request.scope)[:1]
+    if declared and declared[0].isdigit() and int(declared[0]) > most_bytes:
+        raise _too_large(most_bytes)
+    received, has_more = 0, True
+    while has_more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        has_more = message.get("more_body", False)
+        chunk = message.get("body", b"")
         received += len(chunk)
         if received > most_bytes:
-            raise TooLargeError(message)
+            raise _too_large(most_bytes)
         yield chunk
+
+
+def _too_large(most_bytes: int) -> TooLargeError:
+    return TooLargeError(f"the body has more than the {most_bytes} bytes that are allowed")
+
+
+def _values_of(header: bytes, scope: Scope) -> list[bytes]:
+    return [value for name, value in scope["headers"] if name == header]
 
 
 async def read_body(request: Request, most_bytes: int) -> bytes:
@@ -124,7 +146,7 @@ async def read_body(request: Request, most_bytes: int) -> bytes:
         hold(len(chunk))
         chunks.append(chunk)
     body = b"".join(chunks)
-    encoding = ",".join(request.headers.getlist("content-encoding"))
+    encoding = b",".join(_values_of(b"content-encoding", request.scope)).decode("latin-1")
     if is_plain(encoding):
         return body
     # What it may become; held before it is unpacked.

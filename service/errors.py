@@ -211,6 +211,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(OSError, _on_os_error)
+    # Beyond that it is raised again, for `service.envelope` to log.
+    app.add_exception_handler(Exception, lambda request, _: internal_error(request))
     for kind in (OperationalError, InterfaceError, PoolTimeoutError):
         app.add_exception_handler(kind, _on_database_error)
 

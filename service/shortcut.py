@@ -7,18 +7,24 @@ form; errors are answered by the application's own handlers.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.inference import Address
+from service.inference import Address, Inference
 from service.routes.wiring import Answer
+from service.settings import Settings
+
+# What makes a response of an error.
+Handler = Callable[[Request, Exception], Any]
+
+# Paths of which it is remembered where they lead: those of hot requests are few.
+MOST_KNOWN, LONGEST_KNOWN = 1024, 256
 
 _PARAMETER = re.compile(r"\\\{(\w+)\\\}")
 # What a name in a path cannot hold; one that does goes the long way.
@@ -37,8 +43,19 @@ class _Way:
 class Shortcut:
     """ASGI middleware: POST requests at these paths, spelled as routers do, are answered here."""
 
-    def __init__(self, app: ASGIApp, answers: Mapping[str, Answer]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        inference: Inference,
+        handlers: Mapping[Any, Handler],
+        answers: Mapping[str, Answer],
+    ) -> None:
         self._app = app
+        self._settings = settings
+        self._inference = inference
+        self._handlers = handlers
+        self._remembered = functools.lru_cache(MOST_KNOWN)(self._find)
         # By what their addresses end with, of which there are few.
         self._ways: dict[str, list[_Way]] = {}
         for path, answer in answers.items():
@@ -46,31 +63,38 @@ class Shortcut:
             self._ways.setdefault(_ending(path), []).append(_Way(path, pattern, answer))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = None
         if scope["type"] == "http" and scope["method"] == "POST":
             path = scope["path"]
-            for way in self._ways.get(_ending(path), ()):
-                found = way.pattern.fullmatch(path)
-                if found is not None:
-                    scope["route"] = way
-                    request = Request(scope, receive, send)
-                    response = await _answer(request, way.answer, found.groupdict())
-                    await response(scope, receive, send)
-                    return
-        await self._app(scope, receive, send)
+            find = self._remembered if len(path) <= LONGEST_KNOWN else self._find
+            found = find(path)
+        if found is None:
+            await self._app(scope, receive, send)
+            return
+        way, address = found
+        scope["route"] = way
+        request = Request(scope, receive, send)
+        try:
+            response = await way.answer(request, self._settings, self._inference, address)
+        except Exception as error:
+            respond = self._handler(error)
+            if respond is None:
+                raise
+            response = respond(request, error)
+        await response(scope, receive, send)
+
+    def _find(self, path: str) -> tuple[_Way, Address] | None:
+        for way in self._ways.get(_ending(path), ()):
+            found = way.pattern.fullmatch(path)
+            if found is not None:
+                return way, Address(**found.groupdict())
+        return None
+
+    def _handler(self, error: Exception) -> Handler | None:
+        """The application's; none of what nobody expected, which is for the last resort."""
+        kinds = (kind for kind in type(error).__mro__ if kind is not Exception)
+        return next((self._handlers[kind] for kind in kinds if kind in self._handlers), None)
 
 
 def _ending(path: str) -> str:
     return path[max(path.rfind("/"), path.rfind(":")) + 1 :]
-
-
-async def _answer(request: Request, answer: Answer, address: Mapping[str, Any]) -> Response:
-    app: FastAPI = request.app
-    try:
-        return await answer(request, app.state.settings, app.state.inference, Address(**address))
-    except Exception as error:
-        handlers = app.exception_handlers
-        known = next((kind for kind in type(error).__mro__ if kind in handlers), None)
-        if known is None:
-            raise
-        response: Response = handlers[known](request, error)  # type: ignore[assignment]
-        return response

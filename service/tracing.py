@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from starlette.types import Message, Scope
+from starlette.types import Message, Scope, Send
 
 from service.context import RequestContext
 
@@ -88,14 +88,20 @@ class Tracing:
         request.trace_id = format(span.get_span_context().trace_id, "032x")
         return span
 
-    def add_headers(self, span: Span, message: Message) -> None:
-        """Tells the caller, in the response, which span was this request's."""
-        carrier: dict[str, str] = {}
-        self._propagator.inject(carrier, self._inside(span))
-        message["headers"] = [
-            *message.get("headers", ()),
-            *((name.encode(), value.encode()) for name, value in carrier.items()),
-        ]
+    def announce(self, span: Span, send: Send) -> Send:
+        """A `send` that tells the caller, in the response, which span was this request's."""
+
+        async def send_announced(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                carrier: dict[str, str] = {}
+                self._propagator.inject(carrier, self._inside(span))
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    *((name.encode(), value.encode()) for name, value in carrier.items()),
+                ]
+            await send(message)
+
+        return send_announced
 
     def end(
         self, span: Span, request: RequestContext, scope: Scope, route: str, status: int,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import context
 from service.context import RequestContext
@@ -17,8 +17,6 @@ access = logging.getLogger("service.access")
 # Asked every few seconds by machines.
 QUIET = ("/health", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready",
          "/metrics")  # fmt: skip
-# What a client that went away before any answer is counted as.
-WENT_AWAY = 499
 
 
 class Watch:
@@ -36,26 +34,19 @@ class Watch:
         began = time.perf_counter()
         request = context.begin()
         span = None if self._tracing is None else self._tracing.begin(scope, request)
-        status, answered = WENT_AWAY, began
-
-        async def send_watched(message: Message) -> None:
-            nonlocal status, answered
-            if message["type"] == "http.response.start":
-                status, answered = message["status"], time.perf_counter()
-                if self._tracing is not None and span is not None:
-                    self._tracing.add_headers(span, message)
-            await send(message)
-
+        if self._tracing is not None and span is not None:
+            send = self._tracing.announce(span, send)
         try:
-            await self._app(scope, receive, send_watched)
+            await self._app(scope, receive, send)
         finally:
             seconds = time.perf_counter() - began
             route = getattr(scope.get("route"), "path", UNKNOWN)
-            self._metrics.request_ended(request, route, scope["method"], status, seconds)
-            _log(scope, request, route, status, seconds)
+            self._metrics.request_ended(request, route, scope["method"], request.status, seconds)
+            _log(scope, request, route, request.status, seconds)
             if self._tracing is not None and span is not None:
+                answered = began if request.answered is None else request.answered
                 stages = (began, *request.computing, answered) if request.computing else ()
-                self._tracing.end(span, request, scope, route, status, stages)
+                self._tracing.end(span, request, scope, route, request.status, stages)
             context.end()
 
 
