@@ -1,7 +1,8 @@
 # One image for the API and the worker: dropcast serve, dropcast worker.
 ARG PYTHON_VERSION=3.11
 
-FROM python:${PYTHON_VERSION}-slim AS build
+# The whole image, for its C compiler; none of it is in the one below.
+FROM python:${PYTHON_VERSION} AS build
 # cpu: the small build of torch where the index has it, else the one below, which computes on
 #      the CPU as well. PyTorch's installation page names the index of CPU builds.
 # cuda: the build for NVIDIA GPUs, which is what the Python package index offers for Linux.

@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK := constraints.txt
+# Compiled at install, where there is a C compiler.
+KERNEL := $(wildcard models/kernel/*.c models/kernel/*.h)
 
 # Two files of tests at a time, those with processes of their own first: they wait a lot.
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
@@ -41,19 +43,19 @@ lock:
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build *.egg-info models/kernel/*.so .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 INSTALL = $(BIN)/pip install --constraint $(LOCK) --editable
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/serve.installed: pyproject.toml $(LOCK) | $(BIN)/python
+$(VENV)/serve.installed: pyproject.toml $(LOCK) $(KERNEL) | $(BIN)/python
 	@echo "installing Dropcast and what it needs (a few minutes the first time) …"
 	@$(INSTALL) .
 	@touch $@
 
-$(VENV)/dev.installed: pyproject.toml $(LOCK) | $(BIN)/python
+$(VENV)/dev.installed: pyproject.toml $(LOCK) $(KERNEL) | $(BIN)/python
 	@echo "installing Dropcast, what it needs and what its tests need (a few minutes) …"
 	@$(INSTALL) '.[dev]'
 	@touch $(VENV)/serve.installed $@

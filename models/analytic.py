@@ -44,7 +44,7 @@ def summarise_analytically(
     prefix = make_prefix(plan, x)
     expansion = linearise(plan, prefix, 2 if is_regression else plan.config.out_features)
     mean = expansion.mean.double().cpu().numpy()
-    covariance = expansion.covariance(with_interactions=True).cpu().numpy()
+    covariance = expansion.covariance_with_interactions
     finite = np.isfinite(mean).all(axis=1) & np.isfinite(covariance).all(axis=(1, 2))
     check_finite(finite, first_row)
     if is_regression:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -74,12 +75,23 @@ class Linearisation:
                 total += moved.t().reshape(n_samples, n_rows, n_outputs)
         return total
 
-    def covariance(self, *, with_interactions: bool = False) -> Tensor:
-        """Of the linear part, exactly, (N, O, O) float64.
+    @property
+    def noisy(self) -> tuple[int, ...]:
+        """The sites whose noise is in it."""
+        return tuple(effect.index for effect in self.effects)
 
-        With interactions each site's share is taken in the mean over the noise before it,
-        which adds the terms of first order in several layers at once.
-        """
+    @property
+    def covariance(self) -> np.ndarray:
+        """Of the linear part, exactly, (N, O, O) float64."""
+        return self._covariance(with_interactions=False)
+
+    @property
+    def covariance_with_interactions(self) -> np.ndarray:
+        """The same with each site's share taken in the mean over the noise before it, which
+        adds the terms of first order in several layers at once."""
+        return self._covariance(with_interactions=True)
+
+    def _covariance(self, *, with_interactions: bool) -> np.ndarray:
         n_outputs = self._n_outputs
         total = self.mean.new_zeros((len(self.mean), n_outputs, n_outputs), dtype=torch.float64)
         for effect in self.effects:
@@ -98,7 +110,7 @@ class Linearisation:
                     total += variance * (scaled * back).sum(dim=2, keepdim=True)
                 else:
                     total += variance * scaled @ back.transpose(1, 2)
-        return total
+        return np.asarray(total.cpu().numpy())
 
     @property
     def _n_outputs(self) -> int:
@@ -118,6 +130,31 @@ class Linearisation:
         for rows in row_blocks(len(self.mean), moved.shape[0] * moved.shape[2], BLOCK_FLOATS):
             change = effect.activations[rows] @ moved  # (S, R, J)
             total[:, rows] += torch.einsum("srj,roj->sro", change, effect.slopes[rows])
+
+
+class Expansion(Protocol):
+    """What sampling needs of a linearisation, whoever computed it: the names are those of
+    `Linearisation`."""
+
+    @property
+    def mean(self) -> Tensor: ...
+    @property
+    def noisy(self) -> tuple[int, ...]: ...
+    @property
+    def covariance(self) -> np.ndarray: ...
+    def linear_part(self, masks: Sequence[Tensor | None]) -> Tensor: ...
+
+
+def expand(plan: Plan, prefix: Prefix) -> Expansion:
+    """The linearisation that samples are drawn beside: of the logits or, for a regression, of its
+    mean, with the noise before the last layer integrated out."""
+    is_regression = plan.config.head == "regression"
+    n_outputs = 1 if is_regression else plan.config.out_features
+    if plan.kernel is not None:
+        end = len(plan.sites) - is_regression
+        return plan.kernel.linearise(plan.sites, prefix.site, end, prefix.activations, n_outputs)
+    expansion = linearise(plan, prefix, n_outputs)
+    return expansion.without_last_site() if is_regression else expansion
 
 
 def linearise(plan: Plan, prefix: Prefix, n_outputs: int) -> Linearisation:

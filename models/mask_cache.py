@@ -69,4 +69,7 @@ class _Replay:
     def take(self, n_samples: int) -> Masks:
         samples = slice(self._taken, self._taken + n_samples)
         self._taken = samples.stop
-        return [None if mask is None else mask[samples] for mask in self._masks]
+        return [
+            mask if mask is None or len(mask) == n_samples else mask[samples]
+            for mask in self._masks
+        ]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from models.dropout import ConcreteDropout
+from models.kernel import Weights
 from models.mask_cache import MaskCache
 from models.masks import NoiseSite
 from models.mlp import ACTIVATIONS, LOG_VARIANCE_RANGE, MLP, MLPConfig, divide
@@ -29,7 +30,7 @@ class Plan:
 
     `weights[i]` is (in, out), contiguous; the last is padded with zero columns to a
     multiple of 16, so that a row's bits do not depend on how many rows surround it. `masks`
-    may be shared by plans.
+    may be shared by plans; `kernel` are the same weights for compiled code, where there is any.
     """
 
     config: MLPConfig
@@ -37,6 +38,7 @@ class Plan:
     biases: tuple[Tensor, ...]
     sites: tuple[NoiseSite, ...]
     masks: MaskCache = field(default_factory=MaskCache, repr=False, compare=False)
+    kernel: Weights | None = field(default=None, repr=False, compare=False)
 
     @property
     def device(self) -> torch.device:
@@ -81,12 +83,15 @@ def make_plan(
         layer = network.dropouts[i]
         temperature = layer.temperature if isinstance(layer, ConcreteDropout) else 0.1
         sites.append(NoiseSite(config.dropout, p, size, temperature))
+    weights = [weight.to(device) for weight in weights]
+    biases = [bias.to(device) for bias in biases]
     return Plan(
         config,
-        tuple(weight.to(device) for weight in weights),
-        tuple(bias.to(device) for bias in biases),
+        tuple(weights),
+        tuple(biases),
         tuple(sites),
         MaskCache() if masks is None else masks,
+        Weights.of(config, weights, biases),
     )
 
 
@@ -107,6 +112,8 @@ def predict(plan: Plan, x: Tensor) -> Tensor:
     K is C for classification, the logits at the eval temperature; for regression 2C, means
     before log noise variances.
     """
+    if plan.kernel is not None:
+        return divide(plan.kernel.predict(x), plan.config.eval_temperature)
     n_rows = len(x)
     x = fill_up(x.to(plan.device))
     activation = IN_PLACE.get(plan.config.activation, ACTIVATIONS[plan.config.activation])
@@ -129,11 +136,14 @@ class Prefix:
 def make_prefix(plan: Plan, x: Tensor) -> Prefix:
     """The network before its first active dropout, applied to inputs (N, D)."""
     x = x.to(plan.device)
-    activation = ACTIVATIONS[plan.config.activation]
     site = 0
     while site < len(plan.sites) - 1 and not plan.sites[site].is_active:
-        x = activation(product(x, plan.weights[site], plan.biases[site]))
         site += 1
+    if plan.kernel is not None:
+        return Prefix(site, plan.kernel.forward(x, site) if site else x)
+    activation = ACTIVATIONS[plan.config.activation]
+    for weight, bias in zip(plan.weights[:site], plan.biases[:site], strict=True):
+        x = activation(product(x, weight, bias))
     return Prefix(site, x)
 
 

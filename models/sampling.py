@@ -117,9 +117,13 @@ def draw_block(
 ) -> None:
     """Fills out (S, N, K) with the raw outputs of S masks for each site.
 
-    `conditional` (S, N, 2) is filled with mean and variance of the first raw output over the
-    noise before the last layer, given the masks of the sites before that.
+    `conditional` (S, N, 2), of a regression, is filled with mean and variance of the first raw
+    output over the noise before the last layer, given the masks of the sites before that.
     """
+    if plan.kernel is not None:
+        noise = plan.sites[-1].moments
+        plan.kernel.draw(prefix.site, prefix.activations, masks, noise, out, conditional)
+        return
     drops_weights = plan.config.dropout == "dropconnect"
     draw = _draw_thinned_weights if drops_weights else _draw_thinned_units
     draw(plan, prefix, masks, out, conditional)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.linearisation import linearise
+from models.linearisation import expand
 from models.sampling import (
     SAMPLES_PER_CHECK,
     Plan,
@@ -102,17 +102,15 @@ def draw_reduced(
     """
     prefix = make_prefix(plan, x)
     is_regression = plan.config.head == "regression"
-    expansion = linearise(plan, prefix, 1 if is_regression else plan.config.out_features)
-    if is_regression:
-        expansion = expansion.without_last_site()
+    expansion = expand(plan, prefix)
     width = plan.config.raw_features
     outputs = torch.empty((n_samples, len(x), width), device=plan.device)
     conditional = outputs.new_zeros((n_samples, len(x), 2 if is_regression else 0))
     n_linear = 1 if is_regression else width
     linear = outputs.new_zeros((n_samples, len(x), n_linear))
-    covariance = expansion.covariance().cpu().numpy() if use_control else None
+    covariance = expansion.covariance if use_control else None
     propagated = expansion.mean.double().cpu().numpy()
-    is_gaussian = is_regression and _is_gaussian(plan, [e.index for e in expansion.effects])
+    is_gaussian = is_regression and _is_gaussian(plan, expansion.noisy)
 
     def so_far() -> Reduced:
         raw, both, line = (
@@ -136,7 +134,7 @@ def draw_reduced(
             masks = stream.take(block.stop - block.start)
             both = conditional[block] if is_regression else None
             draw_block(plan, prefix, masks, outputs[block], both)
-            if expansion.effects:
+            if expansion.noisy:
                 linear[block] = expansion.linear_part(masks)
             done = block.stop
         if should_stop is not None and should_stop(done, so_far):

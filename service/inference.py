@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from models import kernel
 from models.device import available_threads
 from models.estimators import Draw, choose, is_rowwise
 from models.table import Encoded
@@ -55,7 +56,8 @@ COMPUTE_THREADS = 2
 
 
 class Inference:
-    """Answers the inference routes; `threads` are those of one computation off the event loop."""
+    """Answers the inference routes; `threads` are those of one computation off the event loop,
+    and `is_compiled` says whether small ones are computed by compiled code."""
 
     def __init__(
         self, settings: Settings, registry: Registry, observers: Sequence[Observer] = ()
@@ -72,6 +74,7 @@ class Inference:
         torch.set_num_threads(1)
         self._together = Together(TOGETHER_WORK)
         self._waiting = 0
+        self.is_compiled = kernel.is_available()
 
     async def refresh(self) -> None:
         """`Loader.refresh`."""

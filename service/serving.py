@@ -58,6 +58,11 @@ def run_service(settings: Settings, *, with_worker: bool, is_one_of_several: boo
         )
         if not is_one_of_several:
             say_where(bound)
+        if not app.state.inference.is_compiled:
+            log.warning(
+                "no compiled kernel: small requests take about twice as long. "
+                "Install a C compiler, and Dropcast again"
+            )
         threading.Thread(target=_tell_of_examples, args=(app.state.jobs, ending)).start()
         _Server(config, app, settings.drain_seconds).run(sockets=[bound])
     except TracingError as error:

@@ -49,6 +49,7 @@ async def server_metadata(inference: InferenceOf) -> JsonResponse:
             "version": importlib.metadata.version("dropcast"),
             "extensions": EXTENSIONS,
             "intra_op_threads": inference.threads,
+            "compiled_kernel": inference.is_compiled,
         }
     )
 

@@ -116,6 +116,9 @@ class ServerMetadata(BaseModel):
     version: str
     extensions: list[str]
     intra_op_threads: Annotated[int, Field(description="Threads of one computation")]
+    compiled_kernel: Annotated[
+        bool, Field(description="Whether small requests are computed by compiled code")
+    ]
 
 
 class Live(BaseModel):

@@ -6,6 +6,7 @@ import httpx
 import numpy as np
 import pytest
 
+from models import kernel
 from service.schemas import IndexEntry, InferRequest, ModelMetadata, ServerMetadata
 from tests.http.test_oip_bad_requests import assert_problem
 
@@ -20,6 +21,7 @@ async def test_the_server(serve: Callable) -> None:
         assert body["name"] == "dropcast"
         assert "binary_tensor_data" in body["extensions"]
         assert body["intra_op_threads"] == 2
+        assert body["compiled_kernel"] == kernel.is_available()
 
 
 async def test_live_and_ready(serve: Callable) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import models.sampling
+import models.variance_reduction
 from models import MLP, MLPConfig
 from models.errors import NonFiniteError
 from models.estimators import Draw, choose, estimate
@@ -169,10 +170,13 @@ def test_the_check_notices_that_the_last_layers_variance_is_forgotten(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     brute_figures(kind, "regression", NARROW)
-    right = models.sampling._without_last_noise
-    monkeypatch.setattr(
-        models.sampling, "_without_last_noise", lambda *a: right(*a) * torch.tensor([1.0, 0.0])
-    )
+
+    def faulty(*drawn: object) -> None:
+        models.sampling.draw_block(*drawn)
+        conditional = drawn[-1]
+        conditional[..., 1] = 0.0
+
+    monkeypatch.setattr(models.variance_reduction, "draw_block", faulty)
     for estimator in ("stratified", "control_variate"):
         with pytest.raises(AssertionError):
             check_against_brute_force(estimator, kind, "regression")

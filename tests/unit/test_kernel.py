@@ -1,0 +1,145 @@
+"""What is compiled, against torch and NumPy, which compute the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from models import MLP, MLPConfig, kernel, uncertainty
+from models.estimators import Draw, estimate
+from models.linearisation import expand
+from models.plan import Plan, make_plan, make_prefix, predict
+from models.sampling import draw_block, open_stream, sample
+from models.table import Target
+
+pytestmark = pytest.mark.skipif(
+    not kernel.is_available(), reason="no compiled kernel: there was no C compiler at install"
+)
+
+NETWORKS = {
+    "plain": MLPConfig(13, 1, (256, 256), p=0.1),
+    "narrow": MLPConfig(3, 1, (5,), p=0.5),
+    "linear": MLPConfig(7, 1, (), input_p=0.3),
+    "odd widths": MLPConfig(6, 2, (40, 17, 33), p=(0.5, 0.0, 0.2), input_p=0.2),
+    "first layers whole": MLPConfig(6, 1, (40, 20), p=(0.0, 0.3)),
+    "gaussian": MLPConfig(6, 1, (20, 20), dropout="gaussian", p=0.2),
+    "concrete": MLPConfig(6, 1, (20, 20), dropout="concrete", p=0.2),
+    "all dropped": MLPConfig(6, 1, (20, 20), p=(1.0, 0.5)),
+    "classes": MLPConfig(6, 3, (40, 30), p=0.2, head="classification", eval_temperature=1.5),
+    "many classes": MLPConfig(6, 37, (40,), p=0.2, input_p=0.1, head="classification"),
+}
+
+
+def both(name: str) -> tuple[Plan, Plan]:
+    """The same network with the kernel and without."""
+    torch.manual_seed(0)
+    plan = make_plan(MLP(NETWORKS[name]))
+    assert plan.kernel is not None
+    return plan, replace(plan, kernel=None)
+
+
+def assert_same(found: object, expected: object) -> None:
+    torch.testing.assert_close(
+        torch.as_tensor(found), torch.as_tensor(expected), rtol=2e-4, atol=2e-5
+    )
+
+
+def drawn(plan: Plan, x: torch.Tensor, n_samples: int) -> list[torch.Tensor]:
+    masks = open_stream(plan, 3, n_samples).take(n_samples)
+    out = torch.full((n_samples, len(x), plan.config.raw_features), float("nan"))
+    draw_block(plan, make_prefix(plan, x), masks, out)
+    if plan.config.head == "classification":
+        return [out]
+    again, conditional = torch.empty_like(out), torch.full((n_samples, len(x), 2), float("nan"))
+    draw_block(plan, make_prefix(plan, x), masks, again, conditional)
+    torch.testing.assert_close(again, out, rtol=1e-4, atol=1e-5)
+    return [out, conditional]
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 5, 7, 23, 100])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_says_what_torch_says(name: str, n_rows: int) -> None:
+    compiled, reference = both(name)
+    x = torch.randn(n_rows, compiled.config.in_features)
+    assert_same(predict(compiled, x), predict(reference, x))
+    assert_same(make_prefix(compiled, x).activations, make_prefix(reference, x).activations)
+    for found, expected in zip(drawn(compiled, x, 11), drawn(reference, x, 11), strict=True):
+        assert_same(found, expected)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_its_linearisation_is_the_same(name: str) -> None:
+    compiled, reference = both(name)
+    x = torch.randn(6, compiled.config.in_features)
+    masks = open_stream(compiled, 0, 9).take(9)
+    found, expected = (expand(plan, make_prefix(plan, x)) for plan in (compiled, reference))
+    assert_same(found.mean, expected.mean)
+    np.testing.assert_allclose(found.covariance, expected.covariance, rtol=1e-3, atol=1e-6)
+    if found.noisy:
+        assert_same(found.linear_part(masks), expected.linear_part(masks))
+
+
+@pytest.mark.parametrize("name", ["plain", "first layers whole", "classes"])
+@pytest.mark.parametrize("estimator", ["mc", "stratified", "control_variate", "analytic"])
+def test_estimates_are_the_same_by_both(name: str, estimator: str) -> None:
+    compiled, reference = both(name)
+    is_regression = NETWORKS[name].head == "regression"
+    target = (
+        Target("y", mean=3.0, std=2.0) if is_regression else Target("y", labels=("a", "b", "c"))
+    )
+    x, draw = torch.randn(4, compiled.config.in_features), Draw(60, 1, estimator, (0.05, 0.5, 0.95))
+    found, expected = (estimate(plan, target, x, draw).summary for plan in (compiled, reference))
+    for key, value in vars(expected).items():
+        assert_same(getattr(found, key), value)
+
+
+def test_a_row_has_the_same_bits_in_any_company_and_for_any_number_of_threads() -> None:
+    plan, _ = both("plain")
+    x = torch.randn(300, 13)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        whole, evaluated = sample(plan, x, seed=1, n_samples=40), predict(plan, x)
+        torch.set_num_threads(1)
+        for rows in (slice(0, 1), slice(7, 10), slice(90, 97), slice(250, 300)):
+            assert torch.equal(sample(plan, x[rows], seed=1, n_samples=40), whole[:, rows])
+            assert torch.equal(predict(plan, x[rows]), evaluated[rows])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_quantiles_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    levels = (0.001, 0.05, 0.5, 0.95, 0.999)
+    means, stds = rng.standard_cauchy((41, 30)), rng.exponential(size=(41, 30)) + 0.05
+    means[:, 0], stds[:, 0] = 1.0, 2.0
+    means[:20, 1], means[20:, 1], stds[:, 1] = -1e6, 1e6, 1e-3
+    found = uncertainty.mixture_quantiles(means, stds, levels)
+    monkeypatch.setattr(kernel, "is_available", lambda: False)
+    expected = uncertainty.mixture_quantiles(means, stds, levels)
+    np.testing.assert_allclose(found, expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [MLPConfig(3, activation="tanh"), MLPConfig(3, dropout="dropconnect")],
+    ids=lambda config: f"{config.activation}-{config.dropout}",
+)
+def test_networks_that_it_does_not_know_are_left_to_torch(config: MLPConfig) -> None:
+    plan = make_plan(MLP(config))
+    assert plan.kernel is None
+    assert sample(plan, torch.randn(2, 3), seed=0, n_samples=3).isfinite().all()
+
+
+def test_what_is_not_a_number_stays_so() -> None:
+    plan, _ = both("plain")
+    x = torch.zeros(2, 13)
+    x[1, 4] = 3e38
+    plan.weights[0].mul_(1e4)
+    spoilt = kernel.Weights(plan.config, plan.weights, plan.biases)
+    outputs = spoilt.predict(x)
+    assert outputs[0].isfinite().all()
+    assert not outputs[1].isfinite().all()
