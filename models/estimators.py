@@ -120,7 +120,7 @@ def choose(plan: Plan, target: Target, draw: Draw) -> Draw:
     if draw.estimator != "auto":
         return draw
     n_classes = plan.config.out_features if target.task == "classification" else 0
-    largest_p = max((site.p for site in plan.sites), default=0.0)
+    largest_p = max(plan.probabilities, default=0.0)
     if draw.keep_samples or n_classes > MOST_LINEARISED_CLASSES or largest_p > LARGEST_LINEARISED_P:
         return replace(draw, estimator="mc")
     n_samples = draw.n_samples
@@ -142,9 +142,8 @@ def is_rowwise(plan: Plan, draw: Draw) -> bool:
 
 
 def _worth(plan: Plan, target: Target) -> float:
-    probabilities = [site.p for site in plan.sites if site.is_active]
-    depth = "shallow" if len(probabilities) <= 2 else "deep"
-    strength = "gentle" if max(probabilities, default=0.0) <= 0.25 else "strong"
+    depth = "shallow" if len(plan.probabilities) <= 2 else "deep"
+    strength = "gentle" if max(plan.probabilities, default=0.0) <= 0.25 else "strong"
     return WORTH.get((target.task, depth, strength), 1.0)
 
 

@@ -152,7 +152,8 @@ def expand(plan: Plan, prefix: Prefix) -> Expansion:
     n_outputs = 1 if is_regression else plan.config.out_features
     if plan.kernel is not None:
         end = len(plan.sites) - is_regression
-        return plan.kernel.linearise(plan.sites, prefix.site, end, prefix.activations, n_outputs)
+        moments = [site.moments for site in plan.sites]
+        return plan.kernel.linearise(moments, prefix.site, end, prefix.activations, n_outputs)
     expansion = linearise(plan, prefix, n_outputs)
     return expansion.without_last_site() if is_regression else expansion
 

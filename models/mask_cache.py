@@ -70,6 +70,6 @@ class _Replay:
         samples = slice(self._taken, self._taken + n_samples)
         self._taken = samples.stop
         return [
-            mask if mask is None or len(mask) == n_samples else mask[samples]
+            mask if mask is None or mask.shape[0] == n_samples else mask[samples]
             for mask in self._masks
         ]

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models import kernel
 from models.dropout import inverted_scale
 from models.mlp import DropoutKind
 
@@ -37,6 +38,11 @@ class NoiseSite:
     @property
     def is_active(self) -> bool:
         return self.p > 0.0
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether its noise drops or keeps, and nothing between."""
+        return self.kind in ("bernoulli", "dropconnect") or not self.is_active
 
     @cached_property
     def moments(self) -> tuple[float, float]:
@@ -81,6 +87,8 @@ class MaskStream:
             self._bits.advance(first * self._width // 2)
 
     def take(self, n_samples: int) -> list[Tensor | None]:
+        if kernel.is_available() and all(site.is_binary for site in self._sites):
+            return self._take_binary(n_samples)
         raw = cast("np.ndarray", self._bits.random_raw(n_samples * self._width // 2))
         words = raw.astype("<u8", copy=False).view("<u4").reshape(n_samples, self._width)
         masks: list[Tensor | None] = []
@@ -93,6 +101,16 @@ class MaskStream:
             masks.append(torch.from_numpy(noise).to(self._device))
             column += site.size
         return masks
+
+    def _take_binary(self, n_samples: int) -> list[Tensor | None]:
+        """The same by compiled code, of sites that drop or keep."""
+        active = [site for site in self._sites if site.is_active]
+        words = [
+            (site.size, _threshold(site.p), 0.0 if site.p == 1.0 else inverted_scale(site.p))
+            for site in active
+        ]
+        masks = iter(kernel.fill_masks(self._bits, n_samples, self._width, words))
+        return [next(masks).to(self._device) if site.is_active else None for site in self._sites]
 
 
 class StratifiedStream:
@@ -189,9 +207,14 @@ def _noise(site: NoiseSite, words: np.ndarray) -> np.ndarray:
     if site.p == 1.0:
         return np.zeros(words.shape, dtype=np.float32)
     if site.kind in ("bernoulli", "dropconnect"):
-        threshold = np.uint32(min(round(site.p * WORD), 2**32 - 1))
+        threshold = np.uint32(_threshold(site.p))
         return np.multiply(words >= threshold, inverted_scale(site.p), dtype=np.float32)
     return _noise_at(site, (words.astype(np.float64) + 0.5) / WORD)
+
+
+def _threshold(p: float) -> int:
+    """The 32-bit words below it drop."""
+    return min(round(p * WORD), 2**32 - 1)
 
 
 def _noise_at(site: NoiseSite, uniform: np.ndarray) -> np.ndarray:

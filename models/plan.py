@@ -46,12 +46,17 @@ class Plan:
 
     @property
     def is_stochastic(self) -> bool:
-        return any(site.is_active for site in self.sites)
+        return bool(self.probabilities)
 
     @property
     def noise_per_sample(self) -> int:
         """Mask values of one sample."""
         return sum(site.size for site in self.sites if site.is_active)
+
+    @cached_property
+    def probabilities(self) -> tuple[float, ...]:
+        """The p of each active site."""
+        return tuple(site.p for site in self.sites if site.is_active)
 
     @cached_property
     def squared_weights(self) -> tuple[Tensor, ...]:

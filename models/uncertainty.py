@@ -87,7 +87,7 @@ def moments(summary: Summary) -> tuple[Array, Array]:
 
 def is_finite(summary: Summary) -> Array:
     """Which rows (N,) hold finite numbers only."""
-    columns = [getattr(summary, item.name) for item in fields(summary)]
+    columns = vars(summary).values()
     flat = [column.reshape(len(column), -1) for column in columns]
     return np.asarray(np.isfinite(np.concatenate(flat, axis=1)).all(axis=1))
 

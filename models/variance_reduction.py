@@ -39,7 +39,6 @@ from models.uncertainty import (
     entropies,
     mean_of_samples,
     mixture_quantiles,
-    sum_of_samples,
 )
 
 Array = np.ndarray
@@ -167,11 +166,14 @@ def standard_error(target: Target, drawn: Reduced) -> Array:
 
 @dataclass(frozen=True)
 class _Moments:
-    """Mean, variance over thinned networks, and standard error of the mean."""
+    """Mean, variance over thinned networks, and standard error of the mean; and the samples' own
+    mean and variance."""
 
     mean: Array
     variance: Array
     error: Array
+    sampled_mean: Array
+    sampled: Array
 
 
 def _moments_of_values(drawn: Reduced) -> _Moments:
@@ -205,32 +207,34 @@ def _moments(values: Array, line: Array, known: Array | None, *, doubts: bool) -
     variate the linear part of these very samples is an error of known size, and is added. A
     control that leaves a larger remainder than there was is not used.
     """
-    n_samples, rest = len(values), values - line
-    mean, sampled = _mean_and_variance(values)
-    mean_of_rest, of_rest = _mean_and_variance(rest, ddof=1)
+    n_samples = len(values)
+    # Values and remainders, samples last: what sums run along.
+    both = np.empty((2, *values.shape[1:], n_samples))
+    both[0] = np.moveaxis(values, 0, -1)
+    lines = np.moveaxis(line, 0, -1)
+    np.subtract(both[0], lines, out=both[1])
+    means = np.add.reduce(both, axis=-1) / n_samples
+    both -= means[..., None]
+    squares = np.add.reduce(both * both, axis=-1)
+    mean, drift = means[0], means[0] - means[1]
+    sampled, of_rest = squares[0] / n_samples, squares[1] / (n_samples - 1)
     per_sample = 1.0 / max(n_samples - ALLOWANCE, n_samples / 2)
-    drift = mean_of_samples(line)
     variance = sampled + of_rest / n_samples + drift**2
     squared = of_rest * per_sample + drift**2
     if known is not None:
-        products = 2.0 * line * (rest - mean_of_rest)
-        covariance, scatter = _mean_and_variance(products, ddof=1)
+        products = 2.0 * lines * both[1]
+        covariance = np.add.reduce(products, axis=-1) / n_samples
         if doubts:
+            products -= covariance[..., None]
+            scatter = np.add.reduce(products * products, axis=-1) / (n_samples - 1)
             covariance = _doubted(covariance, scatter / n_samples)
         helps = of_rest < sampled
         controlled = np.maximum(known + covariance + of_rest, LEAST_VARIANCE * sampled)
-        mean = np.where(helps, mean - drift, mean)
+        mean = np.where(helps, means[1], mean)
         variance = np.where(helps, controlled, variance)
         squared = np.where(helps, of_rest * per_sample, squared)
     rounding = ROUNDING * (np.abs(mean) + np.sqrt(variance))
-    return _Moments(mean, variance, np.sqrt(squared + rounding**2))
-
-
-def _mean_and_variance(values: Array, ddof: int = 0) -> tuple[Array, Array]:
-    """Over the samples; of a few dozen numbers NumPy's own take ten times their arithmetic."""
-    mean = mean_of_samples(values)
-    deviation = values - mean
-    return mean, sum_of_samples(deviation * deviation) / (len(values) - ddof)
+    return _Moments(mean, variance, np.sqrt(squared + rounding**2), means[0], sampled)
 
 
 def _doubted(value: Array, squared_error: Array) -> Array:
@@ -248,9 +252,9 @@ def _summarise_values(
     noise = np.exp(drawn.raw[..., 1])
     # The samples' own shape, moved and stretched to the better mean and variance; the last
     # noise, a sum over many units, is taken for Gaussian.
-    sampled_mean, sampled = _mean_and_variance(drawn.centre)
-    ratio = np.divide(found.variance, sampled, out=np.ones_like(sampled), where=sampled > 0.0)
-    centres = found.mean + (drawn.centre - sampled_mean) * np.sqrt(ratio)
+    own = found.sampled
+    ratio = np.divide(found.variance, own, out=np.ones_like(own), where=own > 0.0)
+    centres = found.mean + (drawn.centre - found.sampled_mean) * np.sqrt(ratio)
     return RegressionSummary(
         mean=found.mean * target.std + target.mean,
         epistemic_std=np.sqrt(found.variance + mean_of_samples(drawn.spread)) * target.std,

@@ -2,7 +2,7 @@
 
 #include "network.h"
 
-#define KERNEL_VERSION 1
+#define KERNEL_VERSION 2
 
 int kernel_version(void) { return KERNEL_VERSION; }
 

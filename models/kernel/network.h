@@ -1,8 +1,8 @@
 /* The arithmetic of small requests: thinned networks, their linearisation, quantiles of mixtures.
  *
  * What torch does with a few hundred numbers takes microseconds a call whatever the size, and an
- * answer needs hundreds of calls; here it is one. `models/kernel/__init__.py` is the only caller, and
- * everything here has its counterpart there in torch or NumPy, which serves where this was not
+ * answer needs hundreds of calls; here it is one. Callers are `models/kernel/*.py` alone, and
+ * everything here has its counterpart in torch or NumPy, which serves where this was not
  * compiled.
  *
  * Matrices are row-major float32. Weights lie in panels of 16 columns: (out / 16, in, 16), the
@@ -45,7 +45,7 @@ typedef struct {
     float least_log_variance, most_log_variance;
 } Network;
 
-static int64_t padded(int64_t size) { return (size + WIDTH - 1) / WIDTH * WIDTH; }
+static inline int64_t padded(int64_t size) { return (size + WIDTH - 1) / WIDTH * WIDTH; }
 
 INLINE v8 relu(v8 x) { return (v8)((i8)x & ~(x < 0)); } /* NaN stays */
 

@@ -11,6 +11,7 @@ import torch
 from models import MLP, MLPConfig, kernel, uncertainty
 from models.estimators import Draw, estimate
 from models.linearisation import expand
+from models.masks import MaskStream, NoiseSite
 from models.plan import Plan, make_plan, make_prefix, predict
 from models.sampling import draw_block, open_stream, sample
 from models.table import Target
@@ -143,3 +144,18 @@ def test_what_is_not_a_number_stays_so() -> None:
     outputs = spoilt.predict(x)
     assert outputs[0].isfinite().all()
     assert not outputs[1].isfinite().all()
+
+
+def test_masks_are_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    units = [
+        NoiseSite("bernoulli", p, size) for p, size in ((0.1, 13), (0.0, 5), (1.0, 3), (0.5, 64))
+    ]
+    for sites in (tuple(units), (NoiseSite("dropconnect", 0.3, 77),)):
+        drawn = []
+        for is_available in (True, False):
+            monkeypatch.setattr(kernel, "is_available", lambda known=is_available: known)
+            stream = MaskStream(sites, seed=2**60, first=3)
+            drawn.append([*stream.take(4), *stream.take(7)])
+        for found, expected in zip(*drawn, strict=True):
+            assert (found is None) == (expected is None)
+            assert found is None or torch.equal(found, expected)

@@ -1,0 +1,83 @@
+"""What was compiled, loaded; the names are those of the C files beside this one."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import logging
+from ctypes import POINTER, Structure, c_float, c_int64, c_uint32, c_void_p
+from functools import cache
+
+log = logging.getLogger(__name__)
+
+# Of what is compiled; one that is left over from another version is not used.
+VERSION = 2
+
+
+class Network(Structure):
+    """As in `network.h`."""
+
+    _fields_ = (
+        ("n_layers", c_int64),
+        ("sizes", POINTER(c_int64)),
+        ("panels", POINTER(c_void_p)),
+        ("biases", POINTER(c_void_p)),
+        ("readout", c_void_p),
+        ("least_log_variance", c_float),
+        ("most_log_variance", c_float),
+    )
+
+
+class Site(Structure):
+    """As in `masks.c`."""
+
+    _fields_ = (("size", c_int64), ("threshold", c_uint32), ("scale", c_float), ("out", c_void_p))
+
+
+@cache
+def load() -> ctypes.CDLL | None:
+    """What was compiled, if it was."""
+    found = importlib.util.find_spec("models.kernel._native")
+    if found is None or found.origin is None:
+        return None
+    try:
+        library = ctypes.CDLL(found.origin)
+    except OSError as error:
+        log.warning("the compiled kernel cannot be loaded: %s", error)
+        return None
+    if library.kernel_version() != VERSION:
+        log.warning("the compiled kernel is of another version: install Dropcast again")
+        return None
+    pointer, count = c_void_p, c_int64
+    library.draw.argtypes = [pointer, count, pointer, count, count, *[pointer] * 4]
+    library.forward.argtypes = [pointer, count, pointer, count, pointer]
+    library.linearise.argtypes = (
+        [pointer] * 3 + [count] * 2 + [pointer] + [count] * 3 + [pointer] * 3
+    )
+    library.add_linear_part.argtypes = [
+        pointer, count, count, pointer, count, count, c_float, pointer,
+    ]  # fmt: skip
+    library.mixture_quantiles.argtypes = [
+        pointer, pointer, count, count, pointer, pointer, count, pointer,
+    ]  # fmt: skip
+    library.fill_masks.argtypes = [pointer, count, count, pointer, count]
+    library.add_linear_part.restype = library.mixture_quantiles.restype = None
+    return library
+
+
+def is_available() -> bool:
+    """Whether it was compiled."""
+    return load() is not None
+
+
+def compiled() -> ctypes.CDLL:
+    """It; what was not compiled is not asked for."""
+    library = load()
+    assert library is not None
+    return library
+
+
+def check(code: int) -> None:
+    """Of what a function returned that takes memory."""
+    if code != 0:
+        raise MemoryError

@@ -1,0 +1,239 @@
+"""A network's weights as compiled code reads them, and what it computes with them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from ctypes import byref, c_float, c_int64, c_void_p
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.cancellation import stop_if_cancelled
+from models.kernel.library import Network, check, compiled, is_available
+from models.mlp import LOG_VARIANCE_RANGE, MLPConfig
+
+# Columns of a panel of weights.
+WIDTH = 16
+# Multiply-adds of one call, about 4 ms: between two calls the computation can be cancelled. Less
+# than the other is not worth a second thread.
+CALL_PRODUCTS, LEAST_SHARED_PRODUCTS = 2**27, 2**23
+
+Masks = Sequence[Tensor | None]
+
+
+class Weights:
+    """A network's weights as the kernel reads them, which keeps copies of its own."""
+
+    def __init__(
+        self, config: MLPConfig, weights: Sequence[Tensor], biases: Sequence[Tensor]
+    ) -> None:
+        self.sizes = (config.in_features, *config.hidden, config.raw_features)
+        self.is_regression = config.head == "regression"
+        panels = [
+            _filled(weight[:, :size], 1).reshape(len(weight), -1, WIDTH).transpose(0, 1)
+            for weight, size in zip(weights, self.sizes[1:], strict=True)
+        ]
+        readout = _filled(weights[-1][:, : self.sizes[-1]].t(), 1)
+        filled = [
+            _filled(bias[:size], 0) for bias, size in zip(biases, self.sizes[1:], strict=True)
+        ]
+        self._kept = [part.contiguous() for part in (*panels, *filled, readout)]
+        addresses = [part.data_ptr() for part in self._kept]
+        n = len(panels)
+        self._network = Network(
+            n,
+            (c_int64 * (n + 1))(*self.sizes),
+            (c_void_p * n)(*addresses[:n]),
+            (c_void_p * n)(*addresses[n : 2 * n]),
+            addresses[-1] if self.is_regression else None,
+            *LOG_VARIANCE_RANGE,
+        )
+        self._address = byref(self._network)
+        self._no_masks: list[Tensor | None] = [None] * n
+
+    @classmethod
+    def of(
+        cls, config: MLPConfig, weights: Sequence[Tensor], biases: Sequence[Tensor]
+    ) -> Weights | None:
+        """Those of a network on the CPU that drops units and has ReLUs; of others none."""
+        is_known = config.activation == "relu" and config.dropout != "dropconnect"
+        if not is_known or weights[0].device.type != "cpu" or not is_available():
+            return None
+        return cls(config, weights, biases)
+
+    @cached_property
+    def products_per_row(self) -> int:
+        """Multiply-adds of one pass over one row."""
+        return sum(a * b for a, b in zip(self.sizes, self.sizes[1:], strict=False))
+
+    def forward(self, x: Tensor, n_layers: int) -> Tensor:
+        """What reaches the layer of that number without noise, (N, H), from inputs (N, D)."""
+        x, out = x.contiguous(), torch.empty((x.shape[0], self.sizes[n_layers]))
+        check(compiled().forward(self._address, n_layers, x.data_ptr(), x.shape[0], out.data_ptr()))
+        return out
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Raw outputs (N, K) without noise, from inputs (N, D)."""
+        x, out = x.contiguous(), torch.empty((x.shape[0], self.sizes[-1]))
+
+        def predict(rows: slice) -> None:
+            self._draw(0, x[rows], self._no_masks, (1.0, 0.0), out[None, rows], None)
+
+        _share(x.shape[0], self.products_per_row, predict)
+        return out
+
+    def draw(
+        self,
+        site: int,
+        activations: Tensor,
+        masks: Masks,
+        noise: tuple[float, float],
+        out: Tensor,
+        conditional: Tensor | None,
+    ) -> None:
+        """As `models.sampling.draw_block`, from activations (N, H) that reach a site; `noise` is
+        mean and variance of that before the last layer."""
+        activations = activations.contiguous()
+        masks = [None if mask is None else mask.contiguous() for mask in masks]
+
+        def draw(samples: slice) -> None:
+            if samples.stop - samples.start == out.shape[0]:
+                self._draw(site, activations, masks, noise, out, conditional)
+                return
+            self._draw(
+                site,
+                activations,
+                [None if mask is None else mask[samples] for mask in masks],
+                noise,
+                out[samples],
+                None if conditional is None else conditional[samples],
+            )
+
+        _share(out.shape[0], activations.shape[0] * self.products_per_row, draw)
+
+    def _draw(
+        self,
+        site: int,
+        activations: Tensor,
+        masks: Masks,
+        noise: tuple[float, float],
+        out: Tensor,
+        conditional: Tensor | None,
+    ) -> None:
+        places = [None if mask is None else mask.data_ptr() for mask in masks]
+        check(
+            compiled().draw(
+                self._address,
+                site,
+                activations.data_ptr(),
+                activations.shape[0],
+                out.shape[0],
+                (c_void_p * len(places))(*places),
+                (c_float * 2)(*noise),
+                out.data_ptr(),
+                None if conditional is None else conditional.data_ptr(),
+            )
+        )
+
+    def linearise(
+        self,
+        moments: Sequence[tuple[float, float]],
+        site: int,
+        end: int,
+        activations: Tensor,
+        n_outputs: int,
+    ) -> Linearised:
+        """The expansion of the first O raw outputs in the noise of the layers `site` … `end`,
+        the last exclusive, from activations (N, H) that reach the first of them; `moments` are
+        mean and variance of each layer's noise."""
+        activations, n_rows = activations.contiguous(), activations.shape[0]
+        noisy = tuple(i for i in range(site, end) if moments[i][1] > 0.0)
+        n_units = sum(self.sizes[i] for i in noisy)
+        mean = torch.empty((n_rows, self.sizes[-1]))
+        sensitivity = torch.empty((n_rows, n_outputs, n_units))
+        covariance = np.empty((n_rows, n_outputs, n_outputs))
+        means, variances = (
+            (c_float * len(moments))(*column) for column in zip(*moments, strict=True)
+        )
+
+        def linearise(rows: slice) -> None:
+            check(
+                compiled().linearise(
+                    self._address, means, variances, site, end,
+                    activations[rows].data_ptr(), rows.stop - rows.start, n_outputs, n_units,
+                    mean[rows].data_ptr(), sensitivity[rows].data_ptr(),
+                    covariance[rows].ctypes.data,
+                )
+            )  # fmt: skip
+
+        _share(n_rows, (2 + n_outputs) * self.products_per_row, linearise)
+        sizes = tuple(self.sizes[i] for i in noisy)
+        centres = tuple(moments[i][0] for i in noisy)
+        return Linearised(mean, covariance, noisy, sizes, centres, sensitivity)
+
+
+@dataclass(frozen=True)
+class Linearised:
+    """`models.linearisation.Linearisation`, computed: `mean` (N, K) of the raw outputs,
+    `covariance` (N, O, O) of the linear part, and how it follows the noise at the `noisy` sites."""
+
+    mean: Tensor
+    covariance: np.ndarray
+    noisy: tuple[int, ...]
+    _sizes: tuple[int, ...]
+    _centres: tuple[float, ...]
+    _sensitivity: Tensor
+
+    def linear_part(self, masks: Masks) -> Tensor:
+        """Σ c · (noise - mean) for S masks of each site, (S, N, O)."""
+        n_rows, n_outputs, n_units = self._sensitivity.shape
+        n_samples = next(mask.shape[0] for mask in masks if mask is not None)
+        total = torch.zeros((n_samples, n_rows, n_outputs))
+        offset = 0
+        for i, size, centre in zip(self.noisy, self._sizes, self._centres, strict=True):
+            mask = masks[i]
+            assert mask is not None
+            mask = mask.contiguous()
+            compiled().add_linear_part(
+                self._sensitivity.data_ptr() + 4 * offset, n_units, n_rows * n_outputs,
+                mask.data_ptr(), size, n_samples, centre, total.data_ptr(),
+            )  # fmt: skip
+            offset += size
+        return total
+
+
+def _filled(matrix: Tensor, dim: int) -> Tensor:
+    """With zeros up to a multiple of a panel's columns, behind, along that dimension."""
+    missing = -matrix.shape[dim] % WIDTH
+    return torch.cat([matrix, matrix.new_zeros((*matrix.shape[:dim], missing))], dim)
+
+
+def _share(n_items: int, products_per_item: int, work: Callable[[slice], None]) -> None:
+    """That work for all items: in pieces that end soon, among as many threads as torch would take
+    for it."""
+    threads = torch.get_num_threads()
+    if threads == 1 or n_items * products_per_item < LEAST_SHARED_PRODUCTS:
+        threads = 1
+    step = max(1, min(CALL_PRODUCTS // max(1, products_per_item), math.ceil(n_items / threads)))
+    if step >= n_items:
+        work(slice(0, n_items))
+        return
+    pieces = [slice(begin, min(begin + step, n_items)) for begin in range(0, n_items, step)]
+    for at in range(0, len(pieces), threads):
+        stop_if_cancelled()
+        if threads == 1:
+            work(pieces[at])
+        else:
+            for done in [_pool().submit(work, piece) for piece in pieces[at : at + threads]]:
+                done.result()
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count() or 1, "kernel")
