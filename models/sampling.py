@@ -73,10 +73,11 @@ def sample(
     outputs = torch.empty((n_samples, len(x), plan.config.raw_features), device=plan.device)
     done, step = 0, n_samples if should_stop is None else 2
     while done < n_samples:
-        latest = outputs[done : done + step]
-        for block in torch.split(latest, samples_per_block(plan)):
-            draw_block(plan, prefix, stream.take(len(block)), block)
-        done += len(latest)
+        end = min(done + step, n_samples)
+        while done < end:
+            block = outputs[done : min(done + samples_per_block(plan), end)]
+            draw_block(plan, prefix, stream.take(block.shape[0]), block)
+            done += block.shape[0]
         if should_stop is not None and should_stop(outputs[:done]):
             break
         step = min(2 * step, SAMPLES_PER_CHECK)

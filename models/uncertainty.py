@@ -196,12 +196,11 @@ def mixture_quantiles(means: Array, stds: Array, levels: Sequence[float]) -> Arr
     n_samples, n_rows = means.shape
     if not levels:
         return np.empty((n_rows, 0))
+    if kernel.is_available():
+        return kernel.mixture_quantiles(means.T, stds.T, levels)
     step = max(1, _QUANTILE_BLOCK // (len(levels) * n_samples))
-    found = []
-    for begin in range(0, n_rows, step):
-        stop_if_cancelled()
-        rows = slice(begin, begin + step)
-        found.append(_quantiles(means[:, rows], stds[:, rows], levels))
+    blocks = [slice(begin, begin + step) for begin in range(0, n_rows, step)]
+    found = [_quantiles(means[:, rows], stds[:, rows], levels) for rows in blocks]
     return np.asarray(np.concatenate(found, axis=1).T)
 
 
@@ -210,11 +209,9 @@ def _quantiles(means: Array, stds: Array, levels: Sequence[float]) -> Array:
     n_samples = len(means)
     # (N, T) and (Q, N): sums run along the last axis.
     means, stds = np.ascontiguousarray(means.T), np.ascontiguousarray(stds.T)
+    inverse = 1.0 / stds
     target = np.asarray(levels, dtype=np.float64)[:, None]
     z = torch.special.ndtri(torch.from_numpy(target)).numpy()
-    if kernel.is_available():
-        return kernel.mixture_quantiles(means, stds, levels, z).T
-    inverse = 1.0 / stds
     # A mixture's quantile lies between the least and the greatest of its parts' quantiles.
     ends = means + z[:, :, None] * stds
     low, high = ends.min(axis=2), ends.max(axis=2)

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from models import kernel
 from models.linearisation import expand
 from models.sampling import (
     SAMPLES_PER_CHECK,
@@ -58,30 +60,47 @@ DOUBT = 2.0
 LEAST_VARIANCE = 0.1
 # Rounding of single-precision outputs, relative.
 ROUNDING = 1e-7
+_RULES = kernel.Rules(ALLOWANCE, DOUBT, LEAST_VARIANCE, ROUNDING)
 
 
 @dataclass(frozen=True)
 class Reduced:
     """T stratified samples of N rows and what is known of them without sampling.
 
-    `raw` (T, N, K) are textbook outputs. `centre` and `spread` (T, N) are mean and variance of
-    the first output over the last noise (regression). `linear` (T, N, O) is the linear part,
+    `outputs` (T, N, K) are textbook ones. `conditional` (T, N, 2) are mean and variance of the
+    first output over the last noise (regression). `line` (T, N, O) is the linear part,
     `covariance` (N, O, O) its own, if it is to be used as a control variate, `propagated` (N, K)
-    the analytic mean of the outputs. `is_gaussian` says that only one layer's noise was sampled,
+    the analytic mean of the outputs. `raw`, `centre`, `spread` and `linear` are the same as
+    arrays. `is_gaussian` says that only one layer's noise was sampled,
     of enough units: the linear part is then uncorrelated with the remainder, and the analytic
     mean almost exact.
     """
 
-    raw: Array
-    centre: Array
-    spread: Array
-    linear: Array
+    outputs: Tensor
+    conditional: Tensor
+    line: Tensor
     covariance: Array | None
-    propagated: Array
+    propagated: Tensor
     is_gaussian: bool
 
     def __len__(self) -> int:
-        return len(self.raw)
+        return self.outputs.shape[0]
+
+    @cached_property
+    def raw(self) -> Array:
+        return _to_array(self.outputs)
+
+    @cached_property
+    def centre(self) -> Array:
+        return _to_array(self.conditional[..., 0])
+
+    @cached_property
+    def spread(self) -> Array:
+        return _to_array(self.conditional[..., 1])
+
+    @cached_property
+    def linear(self) -> Array:
+        return _to_array(self.line)
 
 
 def draw_reduced(
@@ -108,15 +127,17 @@ def draw_reduced(
     n_linear = 1 if is_regression else width
     linear = outputs.new_zeros((n_samples, len(x), n_linear))
     covariance = expansion.covariance if use_control else None
-    propagated = expansion.mean.double().cpu().numpy()
     is_gaussian = is_regression and _is_gaussian(plan, expansion.noisy)
 
     def so_far() -> Reduced:
-        raw, both, line = (
-            part[:done].double().cpu().numpy() for part in (outputs, conditional, linear)
+        return Reduced(
+            outputs[:done],
+            conditional[:done],
+            linear[:done],
+            covariance,
+            expansion.mean,
+            is_gaussian,
         )
-        centre, spread = (both[..., 0], both[..., 1]) if is_regression else (both, both)
-        return Reduced(raw, centre, spread, line, covariance, propagated, is_gaussian)
 
     stream = open_stream(
         plan,
@@ -183,7 +204,7 @@ def _moments_of_values(drawn: Reduced) -> _Moments:
         return found
     # The analytic mean, but for what the samples say beyond their noise. The way back to it
     # counts as error: the analytic mean has one of its own.
-    analytic = drawn.propagated[:, 0]
+    analytic = _to_array(drawn.propagated[:, 0])
     mean = analytic + _doubted(found.mean - analytic, found.error**2)
     return replace(found, mean=mean, error=np.hypot(found.error, found.mean - mean))
 
@@ -248,6 +269,8 @@ def _doubted(value: Array, squared_error: Array) -> Array:
 def _summarise_values(
     target: Target, drawn: Reduced, quantiles: Sequence[float]
 ) -> RegressionSummary:
+    if kernel.is_available() and drawn.outputs.device.type == "cpu":
+        return _summarise_compiled(target, drawn, quantiles)
     found = _moments_of_values(drawn)
     noise = np.exp(drawn.raw[..., 1])
     # The samples' own shape, moved and stretched to the better mean and variance; the last
@@ -265,6 +288,26 @@ def _summarise_values(
             quantiles,
         ),
         standard_error=found.error * target.std,
+    )
+
+
+def _summarise_compiled(
+    target: Target, drawn: Reduced, quantiles: Sequence[float]
+) -> RegressionSummary:
+    """The same in one call."""
+    known = None if drawn.covariance is None else drawn.covariance[:, 0, 0]
+    found = kernel.summarise(
+        drawn.outputs, drawn.conditional, drawn.line, known, drawn.propagated, _RULES, quantiles,
+        is_gaussian=drawn.is_gaussian,
+    )  # fmt: skip
+    found *= target.std
+    mean, epistemic, aleatoric, error = found[:, :4].T
+    return RegressionSummary(
+        mean=mean + target.mean,
+        epistemic_std=epistemic,
+        aleatoric_std=aleatoric,
+        quantiles=found[:, 4:] + target.mean,
+        standard_error=error,
     )
 
 
@@ -290,3 +333,7 @@ def _mean_jacobian(probabilities: Array) -> Array:
     outer = by_row @ by_row.transpose(0, 2, 1) / len(probabilities)
     n_classes = outer.shape[1]
     return np.asarray(np.eye(n_classes) * by_row.mean(axis=2)[:, None] - outer)
+
+
+def _to_array(values: Tensor) -> Array:
+    return values.double().cpu().numpy()

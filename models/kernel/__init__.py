@@ -8,16 +8,21 @@ few. Both give the same answers up to rounding, and the same masks to the bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import c_double, c_uint64
+from ctypes import Array, byref, c_double, c_uint64
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.kernel.library import Site, check, compiled, is_available
+from models.kernel.library import Rules, Site, check, compiled, is_available
+from models.kernel.sharing import share
 from models.kernel.weights import Weights
 
-__all__ = ["Weights", "fill_masks", "is_available", "mixture_quantiles"]
+__all__ = ["Rules", "Weights", "fill_masks", "is_available", "mixture_quantiles", "summarise"]
+
+# What a quantile costs of each of its samples, in multiply-adds.
+QUANTILE_PRODUCTS = 4_000
 
 
 def fill_masks(
@@ -42,15 +47,61 @@ def fill_masks(
     return masks
 
 
-def mixture_quantiles(
-    means: np.ndarray, stds: np.ndarray, levels: Sequence[float], normal: np.ndarray
-) -> np.ndarray:
-    """The quantiles (N, Q) of N equal mixtures of T Gaussians, from (N, T) means and stds and the
-    quantiles (Q,) of a Gaussian at these levels."""
+def mixture_quantiles(means: np.ndarray, stds: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """The quantiles (N, Q) of N equal mixtures of T Gaussians, from (N, T) means and stds."""
     means, stds = np.ascontiguousarray(means), np.ascontiguousarray(stds)
-    out = np.empty((len(means), len(levels)))
-    compiled().mixture_quantiles(
-        means.ctypes.data, stds.ctypes.data, *means.shape,
-        (c_double * len(levels))(*levels), normal.ctypes.data, len(levels), out.ctypes.data,
-    )  # fmt: skip
+    n_rows, n_samples = means.shape
+    out = np.empty((n_rows, len(levels)))
+    asked, normal = _levels(tuple(levels))
+
+    def find(rows: slice) -> None:
+        compiled().mixture_quantiles(
+            means[rows].ctypes.data, stds[rows].ctypes.data, rows.stop - rows.start, n_samples,
+            asked, normal, len(levels), out[rows].ctypes.data,
+        )  # fmt: skip
+
+    share(n_rows, n_samples * len(levels) * QUANTILE_PRODUCTS, find)
     return out
+
+
+def summarise(
+    raw: Tensor,
+    conditional: Tensor,
+    linear: Tensor,
+    known: np.ndarray | None,
+    propagated: Tensor,
+    rules: Rules,
+    levels: Sequence[float],
+    *,
+    is_gaussian: bool,
+) -> np.ndarray:
+    """Mean, epistemic std, aleatoric std, standard error and quantiles (N, 4 + Q), in units of the
+    standardised target: what `models.variance_reduction` makes of `Reduced`, whose arrays these
+    are."""
+    n_samples, n_rows, n_out = raw.shape
+    known = None if known is None else np.ascontiguousarray(known)
+    raw, conditional, linear = raw.contiguous(), conditional.contiguous(), linear.contiguous()
+    propagated = propagated.contiguous()
+    out = np.empty((n_rows, 4 + len(levels)))
+    asked, normal = _levels(tuple(levels))
+
+    def summarise(rows: slice) -> None:
+        check(
+            compiled().summarise(
+                raw.data_ptr(), conditional.data_ptr(), linear.data_ptr(),
+                None if known is None else known.ctypes.data, propagated.data_ptr(),
+                n_rows, rows.start, rows.stop, n_samples, n_out, is_gaussian, byref(rules),
+                asked, normal, len(levels), out.ctypes.data,
+            )
+        )  # fmt: skip
+
+    share(n_rows, n_samples * (1 + len(levels)) * QUANTILE_PRODUCTS, summarise)
+    return out
+
+
+@lru_cache(1024)
+def _levels(levels: tuple[float, ...]) -> tuple[Array[c_double], Array[c_double]]:
+    """They, and the quantiles of a standard Gaussian there."""
+    normal = torch.special.ndtri(torch.tensor(levels, dtype=torch.float64)).tolist()
+    kind = c_double * len(levels)
+    return kind(*levels), kind(*normal)

@@ -2,7 +2,7 @@
 
 #include "network.h"
 
-#define KERNEL_VERSION 2
+#define KERNEL_VERSION 3
 
 int kernel_version(void) { return KERNEL_VERSION; }
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import logging
-from ctypes import POINTER, Structure, c_float, c_int64, c_uint32, c_void_p
+from ctypes import POINTER, Structure, c_double, c_float, c_int64, c_uint32, c_void_p
 from functools import cache
 
 log = logging.getLogger(__name__)
 
 # Of what is compiled; one that is left over from another version is not used.
-VERSION = 2
+VERSION = 3
 
 
 class Network(Structure):
@@ -25,6 +25,14 @@ class Network(Structure):
         ("readout", c_void_p),
         ("least_log_variance", c_float),
         ("most_log_variance", c_float),
+    )
+
+
+class Rules(Structure):
+    """As in `moments.c`."""
+
+    _fields_ = tuple(
+        (name, c_double) for name in ("allowance", "doubt", "least_variance", "rounding")
     )
 
 
@@ -61,6 +69,7 @@ def load() -> ctypes.CDLL | None:
         pointer, pointer, count, count, pointer, pointer, count, pointer,
     ]  # fmt: skip
     library.fill_masks.argtypes = [pointer, count, count, pointer, count]
+    library.summarise.argtypes = [*[pointer] * 5, *[count] * 6, *[pointer] * 3, count, pointer]
     library.add_linear_part.restype = library.mixture_quantiles.restype = None
     return library
 

@@ -1,7 +1,7 @@
 /* The arithmetic of small requests: thinned networks, their linearisation, quantiles of mixtures.
  *
  * What torch does with a few hundred numbers takes microseconds a call whatever the size, and an
- * answer needs hundreds of calls; here it is one. Callers are `models/kernel/*.py` alone, and
+ * answer needs hundreds of calls; here it is one. The Python modules beside it call it, and
  * everything here has its counterpart in torch or NumPy, which serves where this was not
  * compiled.
  *

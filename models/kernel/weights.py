@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from ctypes import byref, c_float, c_int64, c_void_p
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.cancellation import stop_if_cancelled
 from models.kernel.library import Network, check, compiled, is_available
+from models.kernel.sharing import share
 from models.mlp import LOG_VARIANCE_RANGE, MLPConfig
 
 # Columns of a panel of weights.
 WIDTH = 16
-# Multiply-adds of one call, about 4 ms: between two calls the computation can be cancelled. Less
-# than the other is not worth a second thread.
-CALL_PRODUCTS, LEAST_SHARED_PRODUCTS = 2**27, 2**23
 
 Masks = Sequence[Tensor | None]
 
@@ -85,7 +79,7 @@ class Weights:
         def predict(rows: slice) -> None:
             self._draw(0, x[rows], self._no_masks, (1.0, 0.0), out[None, rows], None)
 
-        _share(x.shape[0], self.products_per_row, predict)
+        share(x.shape[0], self.products_per_row, predict)
         return out
 
     def draw(
@@ -115,7 +109,7 @@ class Weights:
                 None if conditional is None else conditional[samples],
             )
 
-        _share(out.shape[0], activations.shape[0] * self.products_per_row, draw)
+        share(out.shape[0], activations.shape[0] * self.products_per_row, draw)
 
     def _draw(
         self,
@@ -172,7 +166,7 @@ class Weights:
                 )
             )  # fmt: skip
 
-        _share(n_rows, (2 + n_outputs) * self.products_per_row, linearise)
+        share(n_rows, (2 + n_outputs) * self.products_per_row, linearise)
         sizes = tuple(self.sizes[i] for i in noisy)
         centres = tuple(moments[i][0] for i in noisy)
         return Linearised(mean, covariance, noisy, sizes, centres, sensitivity)
@@ -212,28 +206,3 @@ def _filled(matrix: Tensor, dim: int) -> Tensor:
     """With zeros up to a multiple of a panel's columns, behind, along that dimension."""
     missing = -matrix.shape[dim] % WIDTH
     return torch.cat([matrix, matrix.new_zeros((*matrix.shape[:dim], missing))], dim)
-
-
-def _share(n_items: int, products_per_item: int, work: Callable[[slice], None]) -> None:
-    """That work for all items: in pieces that end soon, among as many threads as torch would take
-    for it."""
-    threads = torch.get_num_threads()
-    if threads == 1 or n_items * products_per_item < LEAST_SHARED_PRODUCTS:
-        threads = 1
-    step = max(1, min(CALL_PRODUCTS // max(1, products_per_item), math.ceil(n_items / threads)))
-    if step >= n_items:
-        work(slice(0, n_items))
-        return
-    pieces = [slice(begin, min(begin + step, n_items)) for begin in range(0, n_items, step)]
-    for at in range(0, len(pieces), threads):
-        stop_if_cancelled()
-        if threads == 1:
-            work(pieces[at])
-        else:
-            for done in [_pool().submit(work, piece) for piece in pieces[at : at + threads]]:
-                done.result()
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count() or 1, "kernel")

@@ -1,0 +1,42 @@
+"""Compiled work cut into pieces that can be cancelled, among threads."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import torch
+
+from models.cancellation import stop_if_cancelled
+
+# Multiply-adds of one call, about 4 ms: between two calls the computation can be cancelled. Less
+# than the other is not worth a second thread.
+CALL_PRODUCTS, LEAST_SHARED_PRODUCTS = 2**27, 2**23
+
+
+def share(n_items: int, products_per_item: int, work: Callable[[slice], None]) -> None:
+    """That work for all items: in pieces that end soon, among as many threads as torch would take
+    for it."""
+    threads = torch.get_num_threads()
+    if threads == 1 or n_items * products_per_item < LEAST_SHARED_PRODUCTS:
+        threads = 1
+    step = max(1, min(CALL_PRODUCTS // max(1, products_per_item), math.ceil(n_items / threads)))
+    if step >= n_items:
+        work(slice(0, n_items))
+        return
+    pieces = [slice(begin, min(begin + step, n_items)) for begin in range(0, n_items, step)]
+    for at in range(0, len(pieces), threads):
+        stop_if_cancelled()
+        if threads == 1:
+            work(pieces[at])
+        else:
+            for done in [_pool().submit(work, piece) for piece in pieces[at : at + threads]]:
+                done.result()
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count() or 1, "kernel")
