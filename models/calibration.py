@@ -6,8 +6,11 @@ Conformal intervals and prediction sets, and the threshold beyond which to absta
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -166,12 +169,22 @@ class CalibrationTable:
     def at(self, n_samples: int) -> Calibration:
         """That of so many samples; between two of them what is more cautious of both, in the
         scores and in the threshold."""
+        if n_samples in self.by_samples:
+            return self.by_samples[n_samples]
+        counts, between = self._between
+        return between[bisect_left(counts, n_samples)]
+
+    @cached_property
+    def _between(self) -> tuple[Sequence[int], Sequence[Calibration]]:
+        """The numbers of samples, ascending, and what holds below the first of them, between
+        each two, and above the last."""
         counts = sorted(self.by_samples)
-        below = self.by_samples[max((c for c in counts if c <= n_samples), default=counts[0])]
-        above = self.by_samples[min((c for c in counts if c >= n_samples), default=counts[-1])]
-        if above.threshold >= below.threshold:
-            return below
-        return replace(below, threshold=above.threshold)
+        known = [self.by_samples[count] for count in counts]
+        between = [
+            replace(below, threshold=min(below.threshold, above.threshold))
+            for below, above in pairwise(known)
+        ]
+        return counts, (known[0], *between, known[-1])
 
 
 def calibrate(

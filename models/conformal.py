@@ -34,8 +34,7 @@ def row_uniforms(x: Tensor, seed: int) -> Array:
     rows = np.ascontiguousarray(x.cpu().numpy().astype("<f4") + 0.0)  # + 0.0: -0 is 0
     key = seed.to_bytes(8, "little")
     digests = [hashlib.blake2b(row.tobytes(), digest_size=8, key=key).digest() for row in rows]
-    words = np.frombuffer(b"".join(digests), dtype="<u8")
-    return np.asarray((words >> np.uint64(11)) / 2.0**53)
+    return np.array([(int.from_bytes(word, "little") >> 11) / 2.0**53 for word in digests])
 
 
 def scores_of_truth(kind: ScoreKind, summary: Summary, truth: Array, uniforms: Array) -> Array:
@@ -67,11 +66,12 @@ def scores_of_labels(kind: ScoreKind, probabilities: Array, uniforms: Array) -> 
     if kind == "lac":
         return np.asarray(1.0 - probabilities)
     order = np.argsort(-probabilities, axis=1, kind="stable")
-    ordered = np.take_along_axis(probabilities, order, axis=1)
+    rows = np.arange(len(probabilities))[:, None]
+    ordered = probabilities[rows, order]
     ordered = np.cumsum(ordered, axis=1) - (1.0 - uniforms[:, None]) * ordered
     if kind == "raps":
         ranks = np.arange(1, probabilities.shape[1] + 1)
         ordered = ordered + RAPS_PENALTY * np.maximum(0, ranks - RAPS_FREE)
     scores: Array = np.empty_like(ordered)
-    np.put_along_axis(scores, order, ordered, axis=1)
+    scores[rows, order] = ordered
     return scores

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from models.calibration import Calibration
 from models.conformal import row_uniforms
-from models.uncertainty import RegressionSummary, Summary
+from models.uncertainty import ClassificationSummary, RegressionSummary, Summary
 
 Array = np.ndarray
 
@@ -43,13 +44,38 @@ class Values:
 @dataclass(frozen=True)
 class Claims:
     """What N rows were promised, from inputs (N, D) and a seed: a distribution, and intervals or
-    sets of that coverage, or none."""
+    sets of that coverage, or none. What follows from it is found once, when it is asked for."""
 
     summary: Summary
     calibration: Calibration
     coverage: float | None
     inputs: Array
     seed: int
+
+    @cached_property
+    def abstains(self) -> Array:
+        """Which rows (N,) are too uncertain to be accepted."""
+        return self.calibration.abstains(self.summary)
+
+    @cached_property
+    def interval(self) -> tuple[Array, Array]:
+        """Lower and upper ends, (N,) each: of a regression, with a coverage.
+
+        Raises:
+            CoverageError: more than the calibration can vouch for.
+        """
+        assert isinstance(self.summary, RegressionSummary)
+        assert self.coverage is not None
+        return self.calibration.interval(self.summary, self.coverage)
+
+    @cached_property
+    def members(self) -> Array:
+        """Which classes (N, C) are in the sets: of a classification; raises as `interval` does."""
+        assert isinstance(self.summary, ClassificationSummary)
+        assert self.coverage is not None
+        uniforms = row_uniforms(torch.from_numpy(self.inputs), self.seed)
+        probabilities = self.summary.probabilities
+        return self.calibration.prediction_set(probabilities, self.coverage, uniforms)
 
     @property
     def bytes(self) -> int:
@@ -62,16 +88,13 @@ class Claims:
     def columns(self) -> Array:
         """What has to be kept of each row: mean, std, and the interval's ends if there is one;
         or C probabilities, and which of C classes are in the set."""
-        summary, coverage = self.summary, self.coverage
+        summary = self.summary
         if isinstance(summary, RegressionSummary):
-            moments = [summary.mean, summary.std]
-            ends = () if coverage is None else self.calibration.interval(summary, coverage)
-            return np.stack([*moments, *ends], axis=1)
-        if coverage is None:
+            ends = () if self.coverage is None else self.interval
+            return np.stack([summary.mean, summary.std, *ends], axis=1)
+        if self.coverage is None:
             return summary.probabilities
-        uniforms = row_uniforms(torch.from_numpy(self.inputs), self.seed)
-        members = self.calibration.prediction_set(summary.probabilities, coverage, uniforms)
-        return np.concatenate([summary.probabilities, members], axis=1)
+        return np.concatenate([summary.probabilities, self.members], axis=1)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
-import torch
 
-from models.calibration import Calibration
-from models.conformal import row_uniforms
-from models.estimators import Estimate
 from models.table import Target
 from models.uncertainty import ClassificationSummary, RegressionSummary
 from service.computation import Predicted, Uncertain
@@ -27,22 +24,23 @@ def predicted(answer: Predicted) -> dict[str, Any]:
     return {"model": loaded.model, "version": loaded.version, "predictions": rows}
 
 
-def uncertain(answer: Uncertain, coverage: float) -> dict[str, Any]:
-    """The body of `:uncertainty`.
+def uncertain(answer: Uncertain) -> dict[str, Any]:
+    """The body of `:uncertainty`, of an answer that claims intervals or sets.
 
     Raises:
         CoverageError: more coverage than the calibration can vouch for.
     """
     loaded, draw, drawn = answer.loaded, answer.draw, answer.estimate
-    rows = uncertain_predictions(
-        loaded.artifact.schema.target,
-        answer.values,
-        drawn,
-        loaded.artifact.calibration.at(drawn.textbook_samples),
-        draw.quantiles,
-        coverage,
-        row_uniforms(torch.from_numpy(answer.encoded.inputs), draw.seed),
-    )
+    target, summary = loaded.artifact.schema.target, drawn.summary
+    if isinstance(summary, RegressionSummary):
+        rows = _regression_rows(answer, summary)
+    else:
+        rows = _classification_rows(answer, summary)
+    for row, abstain in zip(rows, answer.claims.abstains.tolist(), strict=True):
+        row["decision"] = "abstain" if abstain else "accept"
+    if drawn.samples is not None:
+        for i, row in enumerate(rows):
+            row["samples"] = series(target, drawn.samples[:, i])
     add_flags(rows, answer.encoded.flags)
     return {
         "model": loaded.model,
@@ -67,30 +65,6 @@ def predictions(target: Target, values: Array) -> list[Row]:
     ]
 
 
-def uncertain_predictions(
-    target: Target,
-    values: Array,
-    drawn: Estimate,
-    calibration: Calibration,
-    quantiles: Sequence[float],
-    coverage: float,
-    uniforms: Array,
-) -> list[Row]:
-    """Rows of `:uncertainty`: eval-mode values (N, C) beside what was drawn, with a number
-    for each row (`models.conformal.row_uniforms`) that its prediction set turns on."""
-    abstains = calibration.abstains(drawn.summary)
-    if isinstance(drawn.summary, RegressionSummary):
-        rows = _regression_rows(drawn.summary, values, calibration, quantiles, coverage)
-    else:
-        rows = _classification_rows(target, drawn.summary, values, calibration, coverage, uniforms)
-    for row, abstain in zip(rows, abstains.tolist(), strict=True):
-        row["decision"] = "abstain" if abstain else "accept"
-    if drawn.samples is not None:
-        for i, row in enumerate(rows):
-            row["samples"] = series(target, drawn.samples[:, i])
-    return rows
-
-
 def add_flags(rows: list[Row], flags: list[list[str]]) -> None:
     """Flags, to the rows that have any."""
     for row, flagged in zip(rows, flags, strict=True):
@@ -98,24 +72,19 @@ def add_flags(rows: list[Row], flags: list[list[str]]) -> None:
             row["flags"] = flagged
 
 
-def _regression_rows(
-    summary: RegressionSummary,
-    values: Array,
-    calibration: Calibration,
-    quantiles: Sequence[float],
-    coverage: float,
-) -> list[Row]:
-    names = [str(level) for level in quantiles]
-    lower, upper = (ends.tolist() for ends in calibration.interval(summary, coverage))
-    columns = zip(
-        values[:, 0].tolist(),
-        summary.mean.tolist(),
-        summary.std.tolist(),
-        summary.epistemic_std.tolist(),
-        summary.aleatoric_std.tolist(),
-        summary.standard_error.tolist(),
-        summary.quantiles.tolist(),
-        strict=True,
+def _regression_rows(answer: Uncertain, summary: RegressionSummary) -> list[Row]:
+    coverage, names = answer.claims.coverage, [str(level) for level in answer.draw.quantiles]
+    lower, upper = answer.claims.interval
+    columns = (
+        answer.values[:, 0],
+        summary.mean,
+        summary.std,
+        summary.epistemic_std,
+        summary.aleatoric_std,
+        summary.standard_error,
+        summary.quantiles,
+        lower,
+        upper,
     )
     return [
         {
@@ -126,39 +95,44 @@ def _regression_rows(
             "aleatoric_std": aleatoric,
             "standard_error": error,
             "quantiles": dict(zip(names, levels, strict=True)),
-            "interval": {"coverage": coverage, "lower": lower[i], "upper": upper[i]},
+            "interval": {"coverage": coverage, "lower": low, "upper": high},
         }
-        for i, (value, mean, std, epistemic, aleatoric, error, levels) in enumerate(columns)
+        for value, mean, std, epistemic, aleatoric, error, levels, low, high in _rows_of(columns)
     ]
 
 
-def _classification_rows(
-    target: Target,
-    summary: ClassificationSummary,
-    values: Array,
-    calibration: Calibration,
-    coverage: float,
-    uniforms: Array,
-) -> list[Row]:
-    members = calibration.prediction_set(summary.probabilities, coverage, uniforms)
-    deterministic = predictions(target, values)
-    rows = []
-    for i, answer in enumerate(predictions(target, summary.probabilities)):
-        labels = [target.labels[j] for j in np.flatnonzero(members[i])]
-        rows.append(
-            answer
-            | {
-                "deterministic": deterministic[i],
-                "std": _by_label(target, summary.std[i].tolist()),
-                "standard_error": _by_label(target, summary.standard_error[i].tolist()),
-                "entropy": float(summary.entropy[i]),
-                "expected_entropy": float(summary.expected_entropy[i]),
-                "mutual_information": float(summary.mutual_information[i]),
-                "variation_ratio": float(summary.variation_ratio[i]),
-                "prediction_set": {"coverage": coverage, "labels": labels},
-            }
-        )
+def _classification_rows(answer: Uncertain, summary: ClassificationSummary) -> list[Row]:
+    target, coverage = answer.loaded.artifact.schema.target, answer.claims.coverage
+    columns = (
+        summary.std,
+        summary.standard_error,
+        summary.entropy,
+        summary.expected_entropy,
+        summary.mutual_information,
+        summary.variation_ratio,
+        answer.claims.members,
+    )
+    rows = predictions(target, summary.probabilities)
+    deterministic = predictions(target, answer.values)
+    for row, plain, found in zip(rows, deterministic, _rows_of(columns), strict=True):
+        std, error, entropy, expected, information, variation, members = found
+        row["deterministic"] = plain
+        row["std"] = _by_label(target, std)
+        row["standard_error"] = _by_label(target, error)
+        row["entropy"] = entropy
+        row["expected_entropy"] = expected
+        row["mutual_information"] = information
+        row["variation_ratio"] = variation
+        row["prediction_set"] = {
+            "coverage": coverage,
+            "labels": [*compress(target.labels, members)],
+        }
     return rows
+
+
+def _rows_of(columns: Sequence[Array]) -> Iterator[tuple[Any, ...]]:
+    """Plain values of N rows, from columns (N, …)."""
+    return zip(*(column.tolist() for column in columns), strict=True)
 
 
 def series(target: Target, samples: Array) -> list[Any]:

@@ -12,6 +12,7 @@ import torch
 
 from models.errors import NonFiniteError
 from models.estimators import Draw, Estimate, estimate
+from models.live import Claims
 from models.sampling import predict, row_blocks
 from models.table import Encoded, Schema
 from service.loading import LoadedVersion
@@ -60,10 +61,11 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Uncertain(Predicted):
-    """What MC mode says beside it, and the draw that was asked for."""
+    """What MC mode says beside it, the draw that was asked for, and what it promises."""
 
     draw: Draw
     estimate: Estimate
+    claims: Claims
 
 
 def evaluate(loaded: LoadedVersion, rows: Rows) -> Predicted:
@@ -76,13 +78,16 @@ def evaluate(loaded: LoadedVersion, rows: Rows) -> Predicted:
     return evaluate_together(loaded, [rows.encode(loaded.artifact.schema)])[0]
 
 
-def draw_samples(loaded: LoadedVersion, rows: Rows, draw: Draw) -> Uncertain:
-    """MC mode: the predictive distribution by that draw; raises as `evaluate` does, and
+def draw_samples(
+    loaded: LoadedVersion, rows: Rows, draw: Draw, coverage: float | None = None
+) -> Uncertain:
+    """MC mode: the predictive distribution by that draw, and intervals or sets of that coverage,
+    if there is one; raises as `evaluate` does, and
 
     NotStochasticError: the model has no dropout.
     EstimatorError: samples are asked of an estimator that draws none.
     """
-    return draw_together(loaded, [rows.encode(loaded.artifact.schema)], draw)[0]
+    return draw_together(loaded, [rows.encode(loaded.artifact.schema)], draw, coverage)[0]
 
 
 def evaluate_together(loaded: LoadedVersion, asked: Sequence[Encoded]) -> list[Predicted]:
@@ -95,7 +100,9 @@ def evaluate_together(loaded: LoadedVersion, asked: Sequence[Encoded]) -> list[P
     ]
 
 
-def draw_together(loaded: LoadedVersion, asked: Sequence[Encoded], draw: Draw) -> list[Uncertain]:
+def draw_together(
+    loaded: LoadedVersion, asked: Sequence[Encoded], draw: Draw, coverage: float | None = None
+) -> list[Uncertain]:
     """The same for `draw_samples`; draws that may stop early stop for all of them."""
     schema, calibration = loaded.artifact.schema, loaded.artifact.calibration
     x = _join(asked)
@@ -103,10 +110,13 @@ def draw_together(loaded: LoadedVersion, asked: Sequence[Encoded], draw: Draw) -
     gap = calibration.analytic_gaps.get("mean", UNKNOWN_GAP) / 2.0
     drawn = estimate(loaded.plan, schema.target, x, draw, analytic_gap=gap)
     values = eval_values(loaded, x)
-    return [
-        Uncertain(loaded, encoded, values[rows], draw, drawn if len(asked) == 1 else drawn[rows])
-        for encoded, rows in zip(asked, _parts(asked), strict=True)
-    ]
+    calibrated = calibration.at(drawn.textbook_samples)
+    answers = []
+    for encoded, rows in zip(asked, _parts(asked), strict=True):
+        own = drawn if len(asked) == 1 else drawn[rows]
+        claims = Claims(own.summary, calibrated, coverage, encoded.inputs, draw.seed)
+        answers.append(Uncertain(loaded, encoded, values[rows], draw, own, claims))
+    return answers
 
 
 def _join(asked: Sequence[Encoded]) -> torch.Tensor:

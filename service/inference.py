@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -156,7 +155,7 @@ class Inference:
             loaded,
             Instances(request.instances),
             request,
-            lambda drawn: answers.uncertain(drawn, request.coverage),
+            answers.uncertain,
             started=started,
             coverage=request.coverage,
         )
@@ -184,7 +183,8 @@ class Inference:
         coverage: float | None = None,
     ) -> T:
         """MC mode in the same way, for a request that came at `started` (`time.monotonic()`);
-        `coverage` is what the form promises, if it does. Raises as `uncertainty` does."""
+        `coverage` is that of intervals or sets, if the form has them. Raises as `uncertainty`
+        does."""
         deadline = None if request.deadline_ms is None else started + request.deadline_ms / 1e3
         draw = Draw(
             n_samples=request.n_samples,
@@ -202,10 +202,12 @@ class Inference:
         if request.seed is None:
             loaded = loaded.for_a_fresh_seed
         if _is_small(work, n_rows):
-            key = ("mc_dropout", draw if is_rowwise(loaded.plan, planned) else id(draw))
-            together = partial(draw_together, loaded, draw=draw)
-            return await self._answer_soon(loaded, rows, work, key, together, form, coverage)
-        return await self._answer(lambda: draw_samples(loaded, rows, draw), form, coverage)
+            # Answers of one coverage are made alike.
+            kind = draw if is_rowwise(loaded.plan, planned) else id(draw)
+            together = partial(draw_together, loaded, draw=draw, coverage=coverage)
+            key = ("mc_dropout", kind, coverage)
+            return await self._answer_soon(loaded, rows, work, key, together, form)
+        return await self._answer(lambda: draw_samples(loaded, rows, draw, coverage), form)
 
     async def dropout(self, address: Address, request: DropoutRequest) -> dict[str, Any]:
         """The answer of `:dropout`; raises as `uncertainty` does."""
@@ -235,7 +237,6 @@ class Inference:
         key: tuple[Hashable, ...],
         together: Callable[[Sequence[Encoded]], Sequence[A]],
         form: Callable[[A], T],
-        coverage: float | None = None,
     ) -> T:
         """What is computed on the event loop, with what else is asked for in the same moment; in
         that form. The observers are told of it."""
@@ -250,21 +251,19 @@ class Inference:
         computed, began, executions = await self._together.ask(
             (id(loaded), *key), encoded, work, compute
         )
-        seen = replace(observe(computed, coverage, asked, began), executions=executions)
+        seen = observe(computed, asked, began, executions)
         formed = form(computed)
         self._tell(asked, seen)
         return formed
 
-    async def _answer(
-        self, compute: Callable[[], A], form: Callable[[A], T], coverage: float | None = None
-    ) -> T:
+    async def _answer(self, compute: Callable[[], A], form: Callable[[A], T]) -> T:
         """What is computed in a thread, in that form; the observers are told of it."""
         asked = time.perf_counter()
 
         def answer() -> tuple[T, Observation]:
             began = time.perf_counter()
             computed = compute()
-            seen = observe(computed, coverage, asked, began)
+            seen = observe(computed, asked, began)
             return form(computed), seen
 
         formed, seen = await self._in_thread(answer)

@@ -43,9 +43,8 @@ class Observation:
     executions: int = 1
 
 
-def observe(answer: Predicted, coverage: float | None, asked: float, began: float) -> Observation:
-    """Of an answer just computed, that was asked for and begun at those times; `coverage` is
-    what its intervals or sets promise, if it has any."""
+def observe(answer: Predicted, asked: float, began: float, executions: int = 1) -> Observation:
+    """Of an answer just computed, that was asked for and begun at those times."""
     ended = time.perf_counter()
     loaded, target = answer.loaded, answer.loaded.artifact.schema.target
     flags = count_flags(answer.encoded.flags)
@@ -54,18 +53,18 @@ def observe(answer: Predicted, coverage: float | None, asked: float, began: floa
     if not isinstance(answer, Uncertain):
         return Observation(
             loaded.model, loaded.version, "eval", rows, is_regression, waited, took, ended,
-            Values(answer.values), flags,
+            Values(answer.values), flags, executions=executions,
         )  # fmt: skip
-    drawn = answer.estimate
-    summary, calibration = drawn.summary, loaded.artifact.calibration.at(drawn.textbook_samples)
+    summary = answer.estimate.summary
     return Observation(
         loaded.model, loaded.version, "mc_dropout", rows, is_regression, waited, took, ended,
-        Claims(summary, calibration, coverage, answer.encoded.inputs, answer.draw.seed),
+        answer.claims,
         flags,
         answer.draw.n_samples,
-        drawn.samples_used,
+        answer.estimate.samples_used,
         summary.std / target.std if isinstance(summary, RegressionSummary) else summary.entropy,
-        int(calibration.abstains(summary).sum()),
+        int(np.count_nonzero(answer.claims.abstains)),
+        executions,
     )  # fmt: skip
 
 
