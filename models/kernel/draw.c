@@ -2,9 +2,13 @@
 
 #include "network.h"
 
-#define KERNEL_VERSION 3
+#define KERNEL_VERSION 4
 
 int kernel_version(void) { return KERNEL_VERSION; }
+
+/* Rows of a block: their activations fit a cache. From so many rows on that share a mask what it
+ * drops is left out. To gather one weight takes as long as so many multiply-adds. */
+enum { BLOCK = 96, MOST_THINNED = 256, LEAST_TO_THIN = 4, GATHER_COST = 40 };
 
 /* The inputs that a mask does not drop; returns how many. */
 INLINE int64_t find_kept(const float *mask, int64_t size, int32_t *kept) {
@@ -22,18 +26,13 @@ INLINE void fill(const float *from, int64_t size, float *to) {
     memset(to + size, 0, (padded(size) - size) * sizeof(float));
 }
 
-INLINE float dot(const float *a, const float *b, int64_t size) {
-    v8 sum = {0};
-    for (int64_t k = 0; k < size; k += 8) sum += *(const v8 *)(a + k) * *(const v8 *)(b + k);
-    return add_up(sum);
-}
-
-/* The raw outputs (n_out,) of a regression for the inputs of the last layer (padded), and, if asked
- * for, mean and variance of the first of them over the noise that is left away then. */
+/* The raw outputs (n_out,) of a regression for the inputs of the last layer and their mask, both
+ * filled up with zeros, and, if asked for, mean and variance of the first of them over the noise
+ * that is left away then. */
 INLINE void read_out(const Network *net, const float *hidden, const float *mask,
-                     const float *noise, float *masked, float *raw, float *conditional) {
-    const int64_t last = net->n_layers - 1, size = net->sizes[last], n_out = net->sizes[last + 1];
-    const int64_t width = padded(size);
+                     const float *noise, float *raw, float *conditional) {
+    const int64_t last = net->n_layers - 1, n_out = net->sizes[last + 1];
+    const int64_t width = padded(net->sizes[last]);
     const float *bias = net->biases[last];
     if (conditional) {
         v8 centre = {0}, spread = {0};
@@ -45,88 +44,183 @@ INLINE void read_out(const Network *net, const float *hidden, const float *mask,
         conditional[0] = bias[0] + noise[0] * add_up(centre);
         conditional[1] = noise[1] * add_up(spread);
     }
-    if (mask) {
-        fill(mask, size, masked);
-        for (int64_t k = 0; k < width; k += 8) *(v8 *)(masked + k) *= *(const v8 *)(hidden + k);
-        hidden = masked;
+    /* Means and log variances are as many: two sums at a time. */
+    for (int64_t o = 0; o < n_out; o += 2) {
+        const float *first = net->readout + o * width, *second = first + width;
+        v8 sums[2] = {{0}, {0}};
+        for (int64_t k = 0; k < width; k += 8) {
+            v8 part = *(const v8 *)(hidden + k);
+            if (mask) part *= *(const v8 *)(mask + k);
+            sums[0] += part * *(const v8 *)(first + k);
+            sums[1] += part * *(const v8 *)(second + k);
+        }
+        raw[o] = bias[o] + add_up(sums[0]);
+        raw[o + 1] = bias[o + 1] + add_up(sums[1]);
     }
-    for (int64_t o = 0; o < n_out; o++) raw[o] = bias[o] + dot(hidden, net->readout + o * width, width);
     for (int64_t o = n_out / 2; o < n_out; o++) {
         if (raw[o] < net->least_log_variance) raw[o] = net->least_log_variance;
         if (raw[o] > net->most_log_variance) raw[o] = net->most_log_variance;
     }
 }
 
+/* What one call of `draw` works on. */
+typedef struct {
+    const Network *net;
+    int64_t site, rows, samples, ld;
+    const float *const *masks; /* of the first of these samples */
+    float *hidden, *next;      /* (samples, rows, ld) */
+    float *gathered, *bias;    /* weights of kept units alone */
+    int32_t *own, *others;
+} Block;
+
+INLINE const float *mask_of(const Block *block, int64_t layer, int64_t sample) {
+    const float *mask = block->masks[layer];
+    return mask ? mask + sample * block->net->sizes[layer] : NULL;
+}
+
+INLINE void turn(Block *block) {
+    float *free_again = block->hidden;
+    block->hidden = block->next, block->next = free_again;
+}
+
+/* All hidden layers of all samples, and the last one but of regressions: each layer at once. */
+INLINE void pass_together(Block *block, int64_t end) {
+    const Network *net = block->net;
+    const int64_t last = net->n_layers - 1, all = block->rows * block->samples;
+    for (int64_t i = block->site; i < end; i++) {
+        const int is_read_out = net->readout && i + 1 == last;
+        const float *mask = i < last && !is_read_out ? mask_of(block, i + 1, 0) : NULL;
+        const Inputs inputs = {net->sizes[i], NULL, NULL};
+        layer(block->hidden, block->ld, all, inputs, net->sizes[i], net->sizes[i + 1],
+              net->panels[i], net->biases[i], i < last, mask, block->rows, block->next, block->ld);
+        turn(block);
+    }
+}
+
+/* The weights of kept inputs and kept outputs, and the biases of these, in panels. */
+INLINE void gather(const Block *block, int64_t i, const int32_t *own, int64_t n_own,
+                   const int32_t *others, int64_t n_others) {
+    const int64_t n_in = block->net->sizes[i];
+    float *to = block->gathered;
+    for (int64_t column = 0; column < n_others; column += WIDTH, to += n_own * WIDTH) {
+        const float *from[WIDTH];
+        for (int64_t c = 0; c < WIDTH; c++) {
+            const int32_t j = others[column + c < n_others ? column + c : n_others - 1];
+            from[c] = block->net->panels[i] + j / WIDTH * n_in * WIDTH + j % WIDTH;
+            block->bias[column + c] = block->net->biases[i][j];
+        }
+        for (int64_t k = 0; k < n_own; k++) {
+            const int64_t at = WIDTH * (own ? own[k] : k);
+            for (int64_t c = 0; c < WIDTH; c++) to[WIDTH * k + c] = from[c][at];
+        }
+    }
+}
+
+/* The same for the rows of one sample, without what its masks drop. Where that pays outputs that the
+ * next mask drops are not computed either: the rest stands side by side then. */
+INLINE void pass_thinned(Block *block, int64_t sample, int64_t end) {
+    const Network *net = block->net;
+    const int64_t last = net->n_layers - 1, rows = block->rows, at = sample * rows * block->ld;
+    int64_t n_own = net->sizes[block->site];
+    int is_gathered = 0, thins = 0; /* rows without, weights with dropped inputs */
+    const float *own_mask = mask_of(block, block->site, sample);
+    if (own_mask) n_own = find_kept(own_mask, n_own, block->own), thins = 1;
+    float *hidden = block->hidden + at, *next = block->next + at;
+    for (int64_t i = block->site; i < end; i++) {
+        const int64_t n_in = net->sizes[i];
+        int64_t n_out = net->sizes[i + 1], n_others = n_out;
+        const int is_read_out = net->readout && i + 1 == last;
+        const float *mask = i < last && !is_read_out ? mask_of(block, i + 1, sample) : NULL;
+        if (mask) n_others = find_kept(mask, n_out, block->others);
+        Inputs inputs = {n_own, thins && !is_gathered ? block->own : NULL, thins ? block->own : NULL};
+        if (rows * (n_out - n_others) > GATHER_COST * n_others && n_others > 0) {
+            gather(block, i, thins ? block->own : NULL, n_own, block->others, n_others);
+            float *scales = block->bias + padded(n_others);
+            for (int64_t j = 0; j < n_others; j++) scales[j] = mask[block->others[j]];
+            inputs.of_weights = NULL;
+            layer(hidden, block->ld, rows, inputs, n_own, n_others, block->gathered, block->bias,
+                  i < last, scales, rows, next, block->ld);
+            is_gathered = 1;
+        } else {
+            layer(hidden, block->ld, rows, inputs, n_in, n_out, net->panels[i], net->biases[i],
+                  i < last, mask, rows, next, block->ld);
+            is_gathered = 0;
+        }
+        thins = mask != NULL, n_own = n_others;
+        int32_t *kept = block->own;
+        block->own = block->others, block->others = kept;
+        float *free_again = hidden;
+        hidden = next, next = free_again;
+    }
+}
+
 /* The raw outputs (samples, rows, K) of thinned networks, from activations (rows, H) that reach the
  * layer `site`; `masks[i]` (samples, size) are those before layer i, or NULL. `conditional`
  * (samples, rows, 2), of regressions, may be NULL: as in `read_out`, by mean and variance (`noise`)
- * of the noise before the last layer. Returns 0, or -1 without
- * memory. */
+ * of the noise before the last layer. Returns 0, or -1 without memory. */
 FAST int draw(const Network *net, int64_t site, const float *activations, int64_t n_rows,
               int64_t n_samples, const float *const *masks, const float *noise, float *raw,
               float *conditional) {
     const int64_t last = net->n_layers - 1, *sizes = net->sizes, n_out = sizes[last + 1];
-    int64_t widest = 0;
+    const int reads_out = net->readout != NULL, thins = n_rows >= LEAST_TO_THIN;
+    int64_t widest = 0, largest = 0;
     for (int64_t i = site; i <= last + 1; i++) widest = sizes[i] > widest ? sizes[i] : widest;
-    const int64_t ld = padded(widest);
-    const int64_t most_rows = n_rows < BLOCK ? n_rows : BLOCK;
-    const int64_t most_samples = BLOCK / most_rows < n_samples ? BLOCK / most_rows : n_samples;
-    float *memory = malloc((2 * most_rows * most_samples + 1) * ld * sizeof(float));
-    int32_t *kept = malloc(ld * sizeof(int32_t));
-    if (!memory || !kept) {
-        free(memory), free(kept);
+    for (int64_t i = site; i < last; i++)
+        if (masks[i + 1] && sizes[i] * padded(sizes[i + 1]) > largest)
+            largest = sizes[i] * padded(sizes[i + 1]);
+    const int64_t ld = padded(widest), most = thins ? MOST_THINNED : BLOCK;
+    const int64_t most_rows = n_rows < most ? n_rows : most;
+    int64_t most_samples = BLOCK / most_rows > 1 ? BLOCK / most_rows : 1;
+    if (most_samples > n_samples) most_samples = n_samples;
+    const int64_t floats = most_rows * most_samples * ld;
+    float *memory = malloc((2 * floats + 4 * ld + (thins ? largest : 0)) * sizeof(float));
+    int32_t *places = malloc(2 * ld * sizeof(int32_t));
+    const float **own = malloc((last + 1) * sizeof(float *));
+    if (!memory || !places || !own) {
+        free(memory), free(places), free(own);
         return -1;
     }
-    float *masked = memory + 2 * most_rows * most_samples * ld;
+    float *filled = memory + 2 * floats, *bias = filled + ld, *gathered = bias + 3 * ld;
     for (int64_t row = 0; row < n_rows; row += most_rows) {
         const int64_t rows = n_rows - row < most_rows ? n_rows - row : most_rows;
         for (int64_t begin = 0; begin < n_samples; begin += most_samples) {
             const int64_t samples =
                 n_samples - begin < most_samples ? n_samples - begin : most_samples;
-            const int64_t all = rows * samples;
-            float *hidden = memory, *next = memory + most_rows * most_samples * ld;
-            const int reads_out = net->readout != NULL;
-            for (int64_t i = 0; i < all; i++) {
-                const float *from = activations + (row + i % rows) * sizes[site];
-                float *to = hidden + i * ld;
-                fill(from, sizes[site], to);
-                if (masks[site] && !(reads_out && site == last)) {
-                    const float *mask = masks[site] + (begin + i / rows) * sizes[site];
-                    for (int64_t k = 0; k < sizes[site]; k++) to[k] *= mask[k];
+            for (int64_t i = 0; i <= last; i++)
+                own[i] = masks[i] ? masks[i] + begin * sizes[i] : NULL;
+            Block block = {net, site, rows, samples, ld, own, memory, memory + floats, gathered,
+                           bias, places, places + ld};
+            for (int64_t s = 0; s < samples; s++)
+                for (int64_t r = 0; r < rows; r++) {
+                    float *to = block.hidden + (s * rows + r) * ld;
+                    const float *mask = reads_out && site == last ? NULL : mask_of(&block, site, s);
+                    const float *from = activations + (row + r) * sizes[site];
+                    if (!mask) fill(from, sizes[site], to);
+                    for (int64_t k = 0; mask && k < sizes[site]; k++) to[k] = from[k] * mask[k];
                 }
+            const int64_t end = last + !reads_out;
+            if (thins) {
+                for (int64_t s = 0; s < samples; s++) pass_thinned(&block, s, end);
+                if ((end - site) % 2) turn(&block);
+            } else {
+                pass_together(&block, end);
             }
-            for (int64_t i = site; i < last + !reads_out; i++) {
-                const float *own = masks[i] ? masks[i] + begin * sizes[i] : NULL;
-                const float *mask = i < last ? masks[i + 1] : NULL;
-                if (reads_out && i + 1 == last) mask = NULL;
-                if (mask) mask += begin * sizes[i + 1];
-                const int thins = own && rows >= LEAST_TO_THIN;
-                const int64_t step = thins ? rows : all;
-                for (int64_t at = 0; at < all; at += step) {
-                    const int64_t sample = at / rows;
-                    int64_t n_kept = sizes[i];
-                    if (thins) n_kept = find_kept(own + sample * sizes[i], sizes[i], kept);
-                    layer(hidden + at * ld, ld, step, n_kept < sizes[i] ? kept : NULL, n_kept,
-                          sizes[i], sizes[i + 1], net->panels[i], net->biases[i], i < last,
-                          mask ? mask + sample * sizes[i + 1] : NULL, rows, next + at * ld, ld);
+            for (int64_t s = 0; s < samples; s++) {
+                const float *mask = mask_of(&block, last, s);
+                if (mask && reads_out) fill(mask, sizes[last], filled), mask = filled;
+                for (int64_t r = 0; r < rows; r++) {
+                    const float *hidden = block.hidden + (s * rows + r) * ld;
+                    const int64_t at = (begin + s) * n_rows + row + r;
+                    if (reads_out)
+                        read_out(net, hidden, mask, noise, raw + at * n_out,
+                                 conditional ? conditional + 2 * at : NULL);
+                    else
+                        memcpy(raw + at * n_out, hidden, n_out * sizeof(float));
                 }
-                float *free_again = hidden;
-                hidden = next, next = free_again;
-            }
-            for (int64_t i = 0; i < all; i++) {
-                const int64_t at = (begin + i / rows) * n_rows + row + i % rows;
-                if (!reads_out) {
-                    memcpy(raw + at * n_out, hidden + i * ld, n_out * sizeof(float));
-                    continue;
-                }
-                const float *mask =
-                    masks[last] ? masks[last] + (begin + i / rows) * sizes[last] : NULL;
-                read_out(net, hidden + i * ld, mask, noise, masked, raw + at * n_out,
-                         conditional ? conditional + 2 * at : NULL);
             }
         }
     }
-    free(memory), free(kept);
+    free(memory), free(places), free(own);
     return 0;
 }
 
@@ -144,7 +238,8 @@ FAST int forward(const Network *net, int64_t n_layers, const float *x, int64_t n
         for (int64_t r = 0; r < rows; r++)
             memcpy(hidden + r * ld, x + (row + r) * n_in, n_in * sizeof(float));
         for (int64_t i = 0; i < n_layers; i++) {
-            layer(hidden, ld, rows, NULL, net->sizes[i], net->sizes[i], net->sizes[i + 1],
+            const Inputs inputs = {net->sizes[i], NULL, NULL};
+            layer(hidden, ld, rows, inputs, net->sizes[i], net->sizes[i + 1],
                   net->panels[i], net->biases[i], i < net->n_layers - 1, NULL, 1, next, ld);
             float *free_again = hidden;
             hidden = next, next = free_again;

@@ -11,7 +11,7 @@ from functools import cache
 log = logging.getLogger(__name__)
 
 # Of what is compiled; one that is left over from another version is not used.
-VERSION = 3
+VERSION = 4
 
 
 class Network(Structure):

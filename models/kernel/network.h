@@ -29,9 +29,8 @@
 typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef int32_t i8 __attribute__((vector_size(32), aligned(4), may_alias));
 
-/* Rows of a tile fill the registers; those of a block, with their activations, a cache. From so many
- * rows on that share a mask what it drops is left out. */
-enum { WIDTH = 16, TILE = 6, BLOCK = 96, LEAST_TO_THIN = 4 };
+/* A tile's sums fill the registers. */
+enum { WIDTH = 16, TILE = 6 };
 
 /* `n_layers` linear layers with ReLU between them. `sizes` are of the inputs, the hidden layers and
  * the raw outputs. `readout`, of regressions, is the last layer's weight once more, (raw outputs,
@@ -49,34 +48,31 @@ static inline int64_t padded(int64_t size) { return (size + WIDTH - 1) / WIDTH *
 
 INLINE v8 relu(v8 x) { return (v8)((i8)x & ~(x < 0)); } /* NaN stays */
 
-/* One tile: R rows of `a`, 16 columns. `kept` are the inputs to add, all of them if NULL. */
-INLINE void tile(const int R, const float *a, int64_t lda, const int32_t *kept, int64_t n_kept,
-                 const float *panel, const float *bias, int is_hidden, const float *const *masks,
-                 float *out, int64_t ldo) {
+/* Which inputs a sum goes over: `count` of them, at the places `of_rows` of the rows and
+ * `of_weights` of the weights; NULL is the first ones. */
+typedef struct {
+    int64_t count;
+    const int32_t *of_rows, *of_weights;
+} Inputs;
+
+/* One tile: R rows of `a`, 16 columns. */
+INLINE void tile(const int R, const int jumps_rows, const int jumps_weights, const float *a,
+                 int64_t lda, Inputs inputs, const float *panel, const float *bias, int is_hidden,
+                 const float *const *masks, float *out, int64_t ldo) {
     v8 sum[TILE][2];
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++) {
         sum[r][0] = *(const v8 *)bias;
         sum[r][1] = *(const v8 *)(bias + 8);
     }
-    if (kept) {
-        for (int64_t i = 0; i < n_kept; i++) {
-            const int64_t k = kept[i];
-            const v8 b0 = *(const v8 *)(panel + WIDTH * k), b1 = *(const v8 *)(panel + WIDTH * k + 8);
+    for (int64_t i = 0; i < inputs.count; i++) {
+        const int64_t k = jumps_rows ? inputs.of_rows[i] : i;
+        const float *weights = panel + WIDTH * (jumps_weights ? inputs.of_weights[i] : i);
+        const v8 low = *(const v8 *)weights, high = *(const v8 *)(weights + 8);
 #pragma GCC unroll 6
-            for (int r = 0; r < R; r++) {
-                sum[r][0] += a[r * lda + k] * b0;
-                sum[r][1] += a[r * lda + k] * b1;
-            }
-        }
-    } else {
-        for (int64_t k = 0; k < n_kept; k++) {
-            const v8 b0 = *(const v8 *)(panel + WIDTH * k), b1 = *(const v8 *)(panel + WIDTH * k + 8);
-#pragma GCC unroll 6
-            for (int r = 0; r < R; r++) {
-                sum[r][0] += a[r * lda + k] * b0;
-                sum[r][1] += a[r * lda + k] * b1;
-            }
+        for (int r = 0; r < R; r++) {
+            sum[r][0] += a[r * lda + k] * low;
+            sum[r][1] += a[r * lda + k] * high;
         }
     }
 #pragma GCC unroll 6
@@ -90,12 +86,12 @@ INLINE void tile(const int R, const float *a, int64_t lda, const int32_t *kept, 
 }
 
 /* out (rows, padded n_out) = [ReLU](a @ weight + bias) [· mask]; row r has the mask
- * r / rows_per_mask of those given, each of n_out numbers. */
-INLINE void layer(const float *a, int64_t lda, int64_t rows, const int32_t *kept, int64_t n_kept,
-                  int64_t n_in, int64_t n_out, const float *panels, const float *bias,
-                  int is_hidden, const float *mask, int64_t rows_per_mask, float *out,
-                  int64_t ldo) {
+ * r / rows_per_mask of those given, each of n_out numbers. A panel has n_in rows. */
+INLINE void layer(const float *a, int64_t lda, int64_t rows, Inputs inputs, int64_t n_in,
+                  int64_t n_out, const float *panels, const float *bias, int is_hidden,
+                  const float *mask, int64_t rows_per_mask, float *out, int64_t ldo) {
     const int64_t n_tiles = (rows + TILE - 1) / TILE;
+    const int jumps = (inputs.of_rows != NULL) + 2 * (inputs.of_weights != NULL);
     for (int64_t column = 0; column < n_out; column += WIDTH, panels += n_in * WIDTH) {
         const int64_t width = n_out - column < WIDTH ? n_out - column : WIDTH;
         float tail[TILE][WIDTH] = {{0}};
@@ -113,16 +109,18 @@ INLINE void layer(const float *a, int64_t lda, int64_t rows, const int32_t *kept
                 }
             const float *from = a + first * lda;
             float *to = out + first * ldo + column;
-#define CASE(R)                                                                                   \
-    case R:                                                                                       \
-        tile(R, from, lda, kept, n_kept, panels, bias + column, is_hidden, mask ? masks : NULL,   \
-             to, ldo);                                                                            \
+#define OF_HEIGHT(R, JUMPS)                                                                       \
+    case R + 8 * (JUMPS):                                                                         \
+        tile(R, (JUMPS) & 1, (JUMPS) & 2, from, lda, inputs, panels, bias + column, is_hidden,    \
+             mask ? masks : NULL, to, ldo);                                                       \
         break;
-            switch (n) { CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) }
+#define THAT_JUMPS(JUMPS)                                                                         \
+    OF_HEIGHT(1, JUMPS) OF_HEIGHT(2, JUMPS) OF_HEIGHT(3, JUMPS)                                   \
+    OF_HEIGHT(4, JUMPS) OF_HEIGHT(5, JUMPS) OF_HEIGHT(6, JUMPS)
+            switch (n + 8 * jumps) { THAT_JUMPS(0) THAT_JUMPS(1) THAT_JUMPS(2) THAT_JUMPS(3) }
         }
     }
 }
-
 
 INLINE float add_up(v8 x) {
     return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));

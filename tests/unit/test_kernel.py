@@ -29,6 +29,8 @@ NETWORKS = {
     "gaussian": MLPConfig(6, 1, (20, 20), dropout="gaussian", p=0.2),
     "concrete": MLPConfig(6, 1, (20, 20), dropout="concrete", p=0.2),
     "all dropped": MLPConfig(6, 1, (20, 20), p=(1.0, 0.5)),
+    "half dropped": MLPConfig(13, 1, (70, 60, 50), p=0.5, input_p=0.5),
+    "half of classes dropped": MLPConfig(9, 4, (70, 60, 50), p=0.6, head="classification"),
     "classes": MLPConfig(6, 3, (40, 30), p=0.2, head="classification", eval_temperature=1.5),
     "many classes": MLPConfig(6, 37, (40,), p=0.2, input_p=0.1, head="classification"),
 }
@@ -60,7 +62,7 @@ def drawn(plan: Plan, x: torch.Tensor, n_samples: int) -> list[torch.Tensor]:
     return [out, conditional]
 
 
-@pytest.mark.parametrize("n_rows", [1, 2, 5, 7, 23, 100])
+@pytest.mark.parametrize("n_rows", [1, 2, 5, 7, 23, 300])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_it_says_what_torch_says(name: str, n_rows: int) -> None:
     compiled, reference = both(name)
@@ -101,9 +103,10 @@ def test_estimates_are_the_same_by_both(
         assert_same(getattr(found, key), value)
 
 
-def test_a_row_has_the_same_bits_in_any_company_and_for_any_number_of_threads() -> None:
-    plan, _ = both("plain")
-    x = torch.randn(300, 13)
+@pytest.mark.parametrize("name", ["plain", "half dropped", "half of classes dropped"])
+def test_a_row_has_the_same_bits_in_any_company_and_for_any_number_of_threads(name: str) -> None:
+    plan, _ = both(name)
+    x = torch.randn(300, plan.config.in_features)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
