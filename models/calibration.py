@@ -161,7 +161,7 @@ class CalibrationTable:
         if not all(gap >= 0.0 for gap in self.analytic_gaps.values()):
             raise ValueError("a gap is not negative")
 
-    @property
+    @cached_property
     def finest(self) -> Calibration:
         """That of the most samples."""
         return self.by_samples[max(self.by_samples)]

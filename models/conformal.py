@@ -7,6 +7,7 @@ probability is found on held-out rows (`models.calibration`).
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -28,10 +29,11 @@ RAPS_PENALTY = 0.1
 RAPS_FREE = 1
 
 
-def row_uniforms(x: Tensor, seed: int) -> Array:
+def row_uniforms(x: Tensor | Array, seed: int) -> Array:
     """A number in [0, 1) for each row of inputs (N, D), the same for the same row and seed
     wherever it stands: it decides at random, but once and for all, what is in a row's set."""
-    rows = np.ascontiguousarray(x.cpu().numpy().astype("<f4") + 0.0)  # + 0.0: -0 is 0
+    inputs = x.cpu().numpy() if isinstance(x, Tensor) else x
+    rows = np.ascontiguousarray(inputs.astype("<f4") + 0.0)  # + 0.0: -0 is 0
     key = seed.to_bytes(8, "little")
     digests = [hashlib.blake2b(row.tobytes(), digest_size=8, key=key).digest() for row in rows]
     return np.array([(int.from_bytes(word, "little") >> 11) / 2.0**53 for word in digests])
@@ -65,13 +67,19 @@ def scores_of_labels(kind: ScoreKind, probabilities: Array, uniforms: Array) -> 
     """
     if kind == "lac":
         return np.asarray(1.0 - probabilities)
-    order = np.argsort(-probabilities, axis=1, kind="stable")
+    order = (-probabilities).argsort(axis=1, kind="stable")
     rows = np.arange(len(probabilities))[:, None]
     ordered = probabilities[rows, order]
-    ordered = np.cumsum(ordered, axis=1) - (1.0 - uniforms[:, None]) * ordered
+    ordered = ordered.cumsum(axis=1) - (1.0 - uniforms[:, None]) * ordered
     if kind == "raps":
-        ranks = np.arange(1, probabilities.shape[1] + 1)
-        ordered = ordered + RAPS_PENALTY * np.maximum(0, ranks - RAPS_FREE)
+        ordered += _raps_penalties(probabilities.shape[1])
     scores: Array = np.empty_like(ordered)
     scores[rows, order] = ordered
     return scores
+
+
+@lru_cache(maxsize=64)
+def _raps_penalties(n_classes: int) -> Array:
+    """By rank (C,)."""
+    ranks = np.arange(1, n_classes + 1)
+    return np.asarray(RAPS_PENALTY * np.maximum(0, ranks - RAPS_FREE))

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 
-from models.calibration import Calibration
+from models.calibration import Calibration, uncertainty_of
 from models.conformal import row_uniforms
 from models.uncertainty import ClassificationSummary, RegressionSummary, Summary
 
@@ -53,9 +52,14 @@ class Claims:
     seed: int
 
     @cached_property
+    def uncertainty(self) -> Array:
+        """The std in the target's units, of classes the entropy in nats, (N,)."""
+        return uncertainty_of(self.summary)
+
+    @cached_property
     def abstains(self) -> Array:
         """Which rows (N,) are too uncertain to be accepted."""
-        return self.calibration.abstains(self.summary)
+        return self.uncertainty > self.calibration.threshold
 
     @cached_property
     def interval(self) -> tuple[Array, Array]:
@@ -73,7 +77,7 @@ class Claims:
         """Which classes (N, C) are in the sets: of a classification; raises as `interval` does."""
         assert isinstance(self.summary, ClassificationSummary)
         assert self.coverage is not None
-        uniforms = row_uniforms(torch.from_numpy(self.inputs), self.seed)
+        uniforms = row_uniforms(self.inputs, self.seed)
         probabilities = self.summary.probabilities
         return self.calibration.prediction_set(probabilities, self.coverage, uniforms)
 
@@ -91,7 +95,7 @@ class Claims:
         summary = self.summary
         if isinstance(summary, RegressionSummary):
             ends = () if self.coverage is None else self.interval
-            return np.stack([summary.mean, summary.std, *ends], axis=1)
+            return np.stack([summary.mean, self.uncertainty, *ends], axis=1)
         if self.coverage is None:
             return summary.probabilities
         return np.concatenate([summary.probabilities, self.members], axis=1)

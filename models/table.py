@@ -65,7 +65,7 @@ class Encoded:
         `missing:NAME`."""
         flags: list[list[str]] = [[] for _ in range(len(self.inputs))]
         for flag, marked in self.marks.items():
-            for row in np.flatnonzero(marked).tolist():
+            for row in marked.nonzero()[0].tolist():
                 flags[row].append(flag)
         return flags
 

@@ -78,7 +78,7 @@ def _regression_rows(answer: Uncertain, summary: RegressionSummary) -> list[Row]
     columns = (
         answer.values[:, 0],
         summary.mean,
-        summary.std,
+        answer.claims.uncertainty,
         summary.epistemic_std,
         summary.aleatoric_std,
         summary.standard_error,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from models.live import Claims, Values
-from models.uncertainty import RegressionSummary
+from models.table import Encoded
 from service.computation import Predicted, Uncertain
 
 Array = np.ndarray
@@ -47,7 +46,7 @@ def observe(answer: Predicted, asked: float, began: float, executions: int = 1) 
     """Of an answer just computed, that was asked for and begun at those times."""
     ended = time.perf_counter()
     loaded, target = answer.loaded, answer.loaded.artifact.schema.target
-    flags = count_flags(answer.encoded.flags)
+    flags = count_flags(answer.encoded)
     rows, is_regression = len(answer.values), target.task == "regression"
     waited, took = began - asked, ended - began
     if not isinstance(answer, Uncertain):
@@ -55,22 +54,28 @@ def observe(answer: Predicted, asked: float, began: float, executions: int = 1) 
             loaded.model, loaded.version, "eval", rows, is_regression, waited, took, ended,
             Values(answer.values), flags, executions=executions,
         )  # fmt: skip
-    summary = answer.estimate.summary
+    uncertainty = answer.claims.uncertainty
     return Observation(
         loaded.model, loaded.version, "mc_dropout", rows, is_regression, waited, took, ended,
         answer.claims,
         flags,
         answer.draw.n_samples,
         answer.estimate.samples_used,
-        summary.std / target.std if isinstance(summary, RegressionSummary) else summary.entropy,
+        uncertainty / target.std if is_regression else uncertainty,
         int(np.count_nonzero(answer.claims.abstains)),
         executions,
     )  # fmt: skip
 
 
-def count_flags(flags: Sequence[Sequence[str]]) -> Mapping[str, int]:
+def count_flags(encoded: Encoded) -> Mapping[str, int]:
     """How often each kind of flag is among those of N rows."""
-    return Counter(flag.partition(":")[0] for row in flags for flag in row)
+    counts: dict[str, int] = {}
+    for flag, marked in encoded.marks.items():
+        count = int(np.count_nonzero(marked))
+        if count:
+            kind = flag.partition(":")[0]
+            counts[kind] = counts.get(kind, 0) + count
+    return counts
 
 
 class Observer:

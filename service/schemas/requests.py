@@ -34,19 +34,19 @@ def parse(kind: type[T], body: Any) -> T:
     Raises:
         InvalidError: with the place of each fault.
     """
-    _check_size(body, ())
+    if isinstance(body, dict):
+        _check_size(body, ())
     try:
         return kind.model_validate(body)
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_input=False), kind) from None
 
 
-def _check_size(value: Any, loc: tuple[str, ...]) -> None:
+def _check_size(value: dict[str, Any], loc: tuple[str, ...]) -> None:
     """Objects that hold more names than any table has columns; each name would be a fault."""
-    if not isinstance(value, dict):
-        return
     if len(value) > MOST_NAMES:
         message = f"{len(value)} names in one object are more than the {MOST_NAMES} allowed"
         raise InvalidError(message, errors=[{"loc": [*loc], "msg": message}])
     for name, inner in value.items():
-        _check_size(inner, (*loc, name[:64]))
+        if isinstance(inner, dict):
+            _check_size(inner, (*loc, name[:64]))
