@@ -7,9 +7,10 @@ the network and decodes outputs into the target's units or into probabilities.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -19,9 +20,11 @@ from models.features import (
     Array,
     CategoryFeature,
     Feature,
+    Marks,
     NumberBlock,
     NumberFeature,
     describe_type,
+    read_numbers,
 )
 
 Task = Literal["regression", "classification"]
@@ -85,6 +88,11 @@ class Schema:
         return sum(feature.width for feature in self.features)
 
     @property
+    def is_numeric(self) -> bool:
+        """Whether all features are numbers."""
+        return self._numbers.is_whole
+
+    @property
     def input_names(self) -> list[str]:
         """What each of the D inputs is."""
         return [name for feature in self.features for name in feature.input_names]
@@ -105,10 +113,22 @@ class Schema:
                 finite, or missing where training had none missing; a wrong width; an
                 unknown name.
         """
-        columns, problems = self._columns(instances)
+        rows, problems = self._rows(instances)
         if problems:
             raise EncodeError(problems)
-        return self.encode_columns(columns)
+        if self._numbers.is_whole:
+            numbers = read_numbers([*chain.from_iterable(rows)])
+            if numbers is not None:
+                return self.encode_numbers(numbers.reshape(len(rows), len(self.features)))
+        return self.encode_columns([*zip(*rows, strict=True)] or [()] * len(self.features))
+
+    def encode_numbers(self, table: Array) -> Encoded:
+        """The same from a table (N, features) of numbers, where all features are such; NaN is a
+        missing value."""
+        block = self._numbers.encode(table.astype(np.float64, copy=False))
+        if block is None:
+            return self.encode_columns([*table.T])
+        return Encoded(self._numbers.place(block[0]), block[1])
 
     def encode_columns(self, columns: Sequence[Sequence[Any] | Array]) -> Encoded:
         """The same from N values for each feature, in order; those of a number may be an array,
@@ -116,11 +136,8 @@ class Schema:
         n_rows = len(columns[0])
         inputs = np.empty((n_rows, self.in_features), dtype=np.float32)
         problems: list[Problem] = []
-        flagged = self._numbers.encode(columns, inputs)
-        done = () if flagged is None else self._numbers.positions
-        if len(done) == len(self.features):
-            return Encoded(inputs, flagged or {})
-        flagged, at = flagged or {}, 0
+        flagged, done = self._encode_numbers_of(columns, inputs)
+        at = 0
         for i, (feature, values) in enumerate(zip(self.features, columns, strict=True)):
             if i in done:
                 at += feature.width
@@ -134,6 +151,22 @@ class Schema:
         if problems:
             raise EncodeError(sorted(problems, key=lambda problem: problem.row)[:MOST_PROBLEMS])
         return Encoded(inputs, flagged)
+
+    def _encode_numbers_of(
+        self, columns: Sequence[Sequence[Any] | Array], inputs: Array
+    ) -> tuple[Marks, Collection[int]]:
+        """Fills in what the numeric ones among the columns become, if it is all plain; gives the
+        rows with flags, and which columns are done."""
+        values = [columns[i] for i in self._numbers.positions]
+        numbers = [one if isinstance(one, np.ndarray) else read_numbers(one) for one in values]
+        given = [one for one in numbers if one is not None]
+        if not given or len(given) < len(numbers):
+            return {}, ()
+        block = self._numbers.encode(np.stack(given, axis=1, dtype=np.float64, casting="unsafe"))
+        if block is None:
+            return {}, ()
+        self._numbers.place(block[0], inputs)
+        return block[1], self._numbers.positions
 
     def decode(self, outputs: Array) -> Array:
         """Outputs (…, C) in the target's units, or as probabilities; float64."""
@@ -170,7 +203,7 @@ class Schema:
             dict(values["ignored"]),
         )
 
-    def _columns(self, instances: Sequence[Any]) -> tuple[list[tuple[Any, ...]], list[Problem]]:
+    def _rows(self, instances: Sequence[Any]) -> tuple[list[Sequence[Any]], list[Problem]]:
         rows: list[Sequence[Any]] = []
         problems: list[Problem] = []
         names = [feature.name for feature in self.features]
@@ -191,8 +224,7 @@ class Schema:
             else:
                 message = f"an object or an array is due, not {describe_type(instance)}"
                 problems.append(Problem(row, None, message))
-        columns = list(zip(*rows, strict=True)) if rows and not problems else [()] * len(names)
-        return columns, problems
+        return rows, problems
 
     def _unknown_names(self, row: int, instance: Mapping[str, Any], n_before: int) -> list[Problem]:
         """As many as the list of problems still takes, after those before."""

@@ -138,6 +138,8 @@ def _read_column(
 
 
 def _encode_table(table: Array, schema: Schema) -> Encoded:
+    if schema.is_numeric:
+        return schema.encode_numbers(table)
     problems: list[Problem] = []
     columns: list[Sequence[Any] | Array] = []
     for column, feature in zip(table.T, schema.features, strict=True):
