@@ -17,6 +17,9 @@ Marks = dict[str, Array]
 
 # Standardised inputs beyond this would overflow the network's 32-bit arithmetic.
 LARGEST_INPUT = 1e15
+# Spreads are sums of squares in 64 bits, which neither overflow nor vanish in between.
+LARGEST_VALUE = 1e100
+SMALLEST_STD = 1e-100
 BOOLEAN_WORDS = frozenset({"true", "false"})
 _MISSING = "is missing, and training had no missing values here"
 _NOT_FINITE = "a finite number is due"

@@ -8,7 +8,7 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from models.calibration import Calibration, CalibrationTable
-from models.features import CategoryFeature, NumberFeature
+from models.features import LARGEST_VALUE, SMALLEST_STD, CategoryFeature, NumberFeature
 from models.mlp import MLPConfig
 from models.table import Schema, Target
 
@@ -21,7 +21,8 @@ OPTIONAL_FIELDS = {"report": Mapping[str, Any]}
 
 
 def check_manifest(manifest: Mapping[str, Any]) -> None:
-    """Nothing, if each value is of the type that its field is declared with.
+    """Nothing, if each value is of the type that its field is declared with, and its scales are
+    such that can be computed with.
 
     Raises:
         ValueError: with the field that is not.
@@ -35,6 +36,8 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
     _check_fields(MLPConfig, manifest["network"])
     for fields in schema["features"]:
         _check_fields(kinds[fields["type"]], fields)
+        _check_scale(fields)
+    _check_scale(schema["target"])
     for threshold in manifest["calibration"]["thresholds"].values():
         _check_fields(Calibration, {"threshold": threshold})
     _check_fields(CalibrationTable, manifest["calibration"])
@@ -48,6 +51,15 @@ def _check_values(hints: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if name in hints and not _fits(value, hints[name]):
             raise ValueError(f"{name} in the manifest is of the wrong type")
+
+
+def _check_scale(fields: Mapping[str, Any]) -> None:
+    for name in ("mean", "std", "minimum", "maximum", "fill"):
+        value = fields.get(name)
+        if value is not None and abs(value) > LARGEST_VALUE:
+            raise ValueError(f"{name} in the manifest is beyond ±{LARGEST_VALUE:g}")
+    if fields.get("std", 1.0) < SMALLEST_STD:
+        raise ValueError(f"std in the manifest is below {SMALLEST_STD:g}")
 
 
 def _fits(value: Any, hint: Any) -> bool:

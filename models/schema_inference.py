@@ -10,7 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.errors import DataError, EncodeError
-from models.features import BOOLEAN_WORDS, LARGEST_INPUT, CategoryFeature, Feature, NumberFeature
+from models.features import (
+    BOOLEAN_WORDS,
+    LARGEST_INPUT,
+    LARGEST_VALUE,
+    SMALLEST_STD,
+    CategoryFeature,
+    Feature,
+    NumberFeature,
+)
 from models.profile import (
     column_kind,
     count_values,
@@ -25,8 +33,6 @@ from models.table import Schema, Target, Task
 MIN_ROWS_PER_CATEGORY = 3
 MOST_CATEGORIES = 64
 MOST_LABELS = 200
-# Spreads are sums of squares in 64 bits.
-LARGEST_VALUE = 1e100
 
 
 def infer_task(table: pa.Table, target: str) -> Task:
@@ -78,11 +84,12 @@ def infer_schema(table: pa.Table, target: str, task: Task, training_rows: np.nda
 def _number_feature(name: str, values: pa.ChunkedArray, training_rows: np.ndarray) -> NumberFeature:
     _check_finite(name, values)
     training = values.take(training_rows).drop_null().to_numpy()
+    std = float(training.std())
     return NumberFeature(
         name,
         mean=float(training.mean()),
         # Rounding gives equal numbers a spread, too.
-        std=(training.min() < training.max() and float(training.std())) or 1.0,
+        std=std if training.min() < training.max() and std >= SMALLEST_STD else 1.0,
         minimum=float(training.min()),
         maximum=float(training.max()),
         fill=float(np.median(training)) if values.null_count else None,
@@ -134,7 +141,7 @@ def _target(table: pa.Table, target: str, task: Task, training_rows: np.ndarray)
     _check_finite(target, values)
     training = values.take(training_rows).to_numpy()
     std = float(training.std())
-    if values.null_count == len(values) or training.min() == training.max() or std == 0.0:
+    if values.null_count == len(values) or training.min() == training.max() or std < SMALLEST_STD:
         raise DataError(
             "constant_target", f"{target!r} is the same in every row, or nearly", "target"
         )

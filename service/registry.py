@@ -256,15 +256,17 @@ class Registry:
             session.delete(found)
 
     def _describe(self, session: Session, model: Model) -> dict[str, Any]:
-        query = sa.select(Version).where(Version.model == model.name)
-        versions = list(session.scalars(query.order_by(Version.version.desc())))
+        query = sa.select(Version.card).where(Version.model == model.name)
+        newest_first = session.scalars(query.order_by(Version.version.desc()))
+        # One at a time: all reports together would be most of the memory, only to be left out.
+        versions = [_brief(card) for card in newest_first.yield_per(1)]
         aliases = session.scalars(sa.select(Alias).where(Alias.model == model.name))
         return {
             "model": model.name,
-            "task": versions[0].card["task"] if versions else None,
+            "task": versions[0]["task"] if versions else None,
             "created_at": model.created_at,
             "aliases": {alias.alias: alias.version for alias in aliases},
-            "versions": [_brief(version.card) for version in versions],
+            "versions": versions,
         }
 
     def _version(self, session: Session, model: str, version: str) -> Version:

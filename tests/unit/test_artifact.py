@@ -240,6 +240,9 @@ def change(folder: Path, edit) -> None:
         (lambda m: m["network"].update(eval_temperature=2.0), "a regression has no temperature"),
         (lambda m: m["network"].update(eval_temperature=0.0), "positive and finite, not 0"),
         (lambda m: m.update(network=None), "does not describe a network"),
+        (lambda m: m["schema"]["target"].update(std=1e300), "std in the manifest is beyond"),
+        (lambda m: m["schema"]["target"].update(std=0.0), "std in the manifest is below 1e-100"),
+        (lambda m: m["schema"]["features"][0].update(mean=-1e101), "mean in the manifest is beyo"),
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_refused(edit, message: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Migrations lead where the tables are declared, from an empty database and from every step."""
 
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from service.database import HEAD, Database, now
-from service.tables import Base, Job, JobEvent, Model
+from service.registry import Registry
+from service.tables import Base, Job, JobEvent, Model, Version
 
 
 def url(tmp_path: Path) -> str:
@@ -122,3 +124,30 @@ def test_jobs_from_before_leases_keep_their_model_and_events(tmp_path: Path) -> 
         assert (found.model, found.worker, found.losses) == ("birds", None, 0)
         assert session.scalar(sa.select(JobEvent)).message == "hello"
     database.close()
+
+
+def test_a_model_of_many_versions_is_described_without_holding_all_their_reports(
+    tmp_path: Path,
+) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'd.db'}")
+    database.migrate()
+    size, many = 200_000, 40
+    card = {"model": "m", "task": "regression", "report": {"excerpt": ["x" * size]}}
+    with database.write() as session:
+        session.add(Model(name="m", last_version=many, created_at=now()))
+        session.flush()
+        session.add_all(
+            Version(model="m", version=n, artifact_sha256="", card=card, created_at=now())
+            for n in range(1, many + 1)
+        )
+    registry = Registry(database, tmp_path)
+    registry.describe("m")
+    tracemalloc.start()
+    try:
+        described = registry.describe("m")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    database.close()
+    assert described["versions"] == [{"model": "m", "task": "regression"}] * many
+    assert peak < many * size / 4
