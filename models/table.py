@@ -32,6 +32,8 @@ Task = Literal["regression", "classification"]
 # A request's errors are listed up to this many, and the first ones say what is near.
 MOST_PROBLEMS = 100
 MOST_HINTS = 3
+# The first is what JSON has, and quickly told.
+_OBJECTS = (dict, Mapping)
 # Unknown names are shown up to this many characters.
 LONGEST_NAME = 64
 
@@ -204,13 +206,15 @@ class Schema:
         )
 
     def _rows(self, instances: Sequence[Any]) -> tuple[list[Sequence[Any]], list[Problem]]:
+        names = [feature.name for feature in self.features]
+        if {*map(type, instances)} == {list} and {*map(len, instances)} == {len(names)}:
+            return list(instances), []
         rows: list[Sequence[Any]] = []
         problems: list[Problem] = []
-        names = [feature.name for feature in self.features]
         for row, instance in enumerate(instances):
             if len(problems) >= MOST_PROBLEMS:
                 break
-            if isinstance(instance, dict | Mapping):
+            if isinstance(instance, _OBJECTS):
                 if not instance.keys() <= self._known:
                     problems += self._unknown_names(row, instance, len(problems))
                 rows.append([*map(instance.get, names)])
