@@ -18,7 +18,9 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from models import kernel
 from models.analytic import N_POINTS, summarise_analytically
+from models.at_once import summarise_at_once
 from models.errors import EstimatorError, NotStochasticError
 from models.sampling import Plan, row_blocks, sample
 from models.table import Target, softmax
@@ -32,7 +34,13 @@ from models.uncertainty import (
     take_rows,
     to_gaussians,
 )
-from models.variance_reduction import Reduced, draw_reduced, standard_error, summarise_reduced
+from models.variance_reduction import (
+    Reduced,
+    draw_reduced,
+    in_units,
+    standard_error,
+    summarise_reduced,
+)
 
 Array = np.ndarray
 
@@ -169,16 +177,18 @@ def estimate(
     draw = choose(plan, target, draw)
     if draw.estimator == "analytic":
         return _estimate_analytically(plan, target, x, draw, analytic_gap)
+    summary = _summarise_at_once(plan, target, x, draw)
     parts, kept, samples_used = [], [], draw.n_samples
-    for rows in _row_blocks(plan, x, draw):
+    for rows in _row_blocks(plan, x, draw) if summary is None else ():
         drawn = _draw(plan, target, x[rows], draw)
-        raw = drawn.raw if isinstance(drawn, Reduced) else drawn
+        raw = drawn.raw if isinstance(drawn, Reduced) else _to_array(drawn)
         samples_used = len(raw)
         check_finite(np.isfinite(raw).all(axis=(0, 2)), rows.start)
         parts.append(_summarise(target, drawn, draw))
         if draw.keep_samples:
             kept.append(_decoded(target, raw))
-    summary = join(parts)
+    if summary is None:
+        summary = join(parts)
     check_finite(is_finite(summary))
     worth = _worth(plan, target) if samples_used >= LEAST_AUTO_SAMPLES else 1.0
     return Estimate(
@@ -190,6 +200,14 @@ def estimate(
         if draw.tolerance is not None
         else samples_used == draw.n_samples,
         samples=np.concatenate(kept, axis=1) if kept else None,
+    )
+
+
+def _summarise_at_once(plan: Plan, target: Target, x: Tensor, draw: Draw) -> Summary | None:
+    if draw.may_stop_early or draw.keep_samples:
+        return None
+    return summarise_at_once(
+        plan, target, x, draw.seed, draw.n_samples, draw.estimator, draw.quantiles
     )
 
 
@@ -234,21 +252,20 @@ def linearised_work_per_row(plan: Plan, draw: Draw) -> int:
     return (2 + outputs) * plan.products_per_row + outputs**2 * (units + points)
 
 
-def _draw(plan: Plan, target: Target, x: Tensor, draw: Draw) -> Array | Reduced:
+def _draw(plan: Plan, target: Target, x: Tensor, draw: Draw) -> Tensor | Reduced:
     rule = _StopRule(target, draw)
     if draw.estimator == "mc":
 
         def is_enough(drawn: Tensor) -> bool:
             return rule.should_stop(len(drawn), lambda: _to_array(drawn))
 
-        raw = sample(
+        return sample(
             plan,
             x,
             seed=draw.seed,
             n_samples=draw.n_samples,
             should_stop=is_enough if draw.may_stop_early else None,
         )
-        return _to_array(raw)
     return draw_reduced(
         plan,
         x,
@@ -259,11 +276,14 @@ def _draw(plan: Plan, target: Target, x: Tensor, draw: Draw) -> Array | Reduced:
     )
 
 
-def _summarise(target: Target, drawn: Array | Reduced, draw: Draw) -> Summary:
+def _summarise(target: Target, drawn: Tensor | Reduced, draw: Draw) -> Summary:
     if isinstance(drawn, Reduced):
         with np.errstate(invalid="ignore", over="ignore"):  # looked at when all are joined
             return summarise_reduced(target, drawn, draw.quantiles)
-    return summarise(target, drawn, draw.quantiles)
+    is_on_cpu = drawn.device.type == "cpu"
+    if target.task == "regression" and kernel.is_available() and is_on_cpu:
+        return in_units(target, kernel.summarise_samples(drawn, draw.quantiles))
+    return summarise(target, _to_array(drawn), draw.quantiles)
 
 
 class _StopRule:

@@ -138,12 +138,16 @@ class Prefix:
     activations: Tensor
 
 
+def first_noisy_site(plan: Plan) -> int:
+    """The first active site, or else the last one."""
+    active = (i for i, site in enumerate(plan.sites) if site.is_active)
+    return next(active, len(plan.sites) - 1)
+
+
 def make_prefix(plan: Plan, x: Tensor) -> Prefix:
     """The network before its first active dropout, applied to inputs (N, D)."""
     x = x.to(plan.device)
-    site = 0
-    while site < len(plan.sites) - 1 and not plan.sites[site].is_active:
-        site += 1
+    site = first_noisy_site(plan)
     if plan.kernel is not None:
         return Prefix(site, plan.kernel.forward(x, site) if site else x)
     activation = ACTIVATIONS[plan.config.activation]

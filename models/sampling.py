@@ -122,6 +122,7 @@ def draw_block(
     output over the noise before the last layer, given the masks of the sites before that.
     """
     if plan.kernel is not None:
+        stop_if_cancelled()
         noise = plan.sites[-1].moments
         plan.kernel.draw(prefix.site, prefix.activations, masks, noise, out, conditional)
         return

@@ -60,7 +60,7 @@ DOUBT = 2.0
 LEAST_VARIANCE = 0.1
 # Rounding of single-precision outputs, relative.
 ROUNDING = 1e-7
-_RULES = kernel.Rules(ALLOWANCE, DOUBT, LEAST_VARIANCE, ROUNDING)
+RULES = kernel.Rules(ALLOWANCE, DOUBT, LEAST_VARIANCE, ROUNDING)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def draw_reduced(
     n_linear = 1 if is_regression else width
     linear = outputs.new_zeros((n_samples, len(x), n_linear))
     covariance = expansion.covariance if use_control else None
-    is_gaussian = is_regression and _is_gaussian(plan, expansion.noisy)
+    leans = is_regression and is_gaussian(plan, expansion.noisy)
 
     def so_far() -> Reduced:
         return Reduced(
@@ -136,7 +136,7 @@ def draw_reduced(
             linear[:done],
             covariance,
             expansion.mean,
-            is_gaussian,
+            leans,
         )
 
     stream = open_stream(
@@ -163,7 +163,8 @@ def draw_reduced(
     return so_far()
 
 
-def _is_gaussian(plan: Plan, sampled: Sequence[int]) -> bool:
+def is_gaussian(plan: Plan, sampled: Sequence[int]) -> bool:
+    """Whether the noise that is sampled is that of one layer, of enough units."""
     if len(sampled) != 1:
         return False
     site, fan_in = plan.sites[sampled[0]], plan.weights[sampled[0]].shape[0]
@@ -291,15 +292,8 @@ def _summarise_values(
     )
 
 
-def _summarise_compiled(
-    target: Target, drawn: Reduced, quantiles: Sequence[float]
-) -> RegressionSummary:
-    """The same in one call."""
-    known = None if drawn.covariance is None else drawn.covariance[:, 0, 0]
-    found = kernel.summarise(
-        drawn.outputs, drawn.conditional, drawn.line, known, drawn.propagated, _RULES, quantiles,
-        is_gaussian=drawn.is_gaussian,
-    )  # fmt: skip
+def in_units(target: Target, found: Array) -> RegressionSummary:
+    """The kernel's summary (N, 4 + Q) of the standardised target, in the target's units."""
     found *= target.std
     mean, epistemic, aleatoric, error = found[:, :4].T
     return RegressionSummary(
@@ -309,6 +303,18 @@ def _summarise_compiled(
         quantiles=found[:, 4:] + target.mean,
         standard_error=error,
     )
+
+
+def _summarise_compiled(
+    target: Target, drawn: Reduced, quantiles: Sequence[float]
+) -> RegressionSummary:
+    """The same in one call."""
+    known = None if drawn.covariance is None else drawn.covariance[:, 0, 0]
+    found = kernel.summarise(
+        drawn.outputs, drawn.conditional, drawn.line, known, drawn.propagated, RULES, quantiles,
+        is_gaussian=drawn.is_gaussian,
+    )  # fmt: skip
+    return in_units(target, found)
 
 
 def _summarise_classes(drawn: Reduced) -> ClassificationSummary:

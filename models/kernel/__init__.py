@@ -8,18 +8,27 @@ few. Both give the same answers up to rounding, and the same masks to the bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import Array, byref, c_double, c_uint64
+from ctypes import Array, byref, c_double, c_float, c_uint64, c_void_p
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.kernel.library import Rules, Site, check, compiled, is_available
+from models.kernel.library import Question, Rules, Site, check, compiled, is_available
 from models.kernel.sharing import share
 from models.kernel.weights import Weights
 
-__all__ = ["Rules", "Weights", "fill_masks", "is_available", "mixture_quantiles", "summarise"]
+__all__ = [
+    "Rules",
+    "Weights",
+    "answer",
+    "fill_masks",
+    "is_available",
+    "mixture_quantiles",
+    "summarise",
+    "summarise_samples",
+]
 
 # What a quantile costs of each of its samples, in multiply-adds.
 QUANTILE_PRODUCTS = 4_000
@@ -96,6 +105,56 @@ def summarise(
         )  # fmt: skip
 
     share(n_rows, n_samples * (1 + len(levels)) * QUANTILE_PRODUCTS, summarise)
+    return out
+
+
+def summarise_samples(raw: Tensor, levels: Sequence[float]) -> np.ndarray:
+    """The same of independent samples (T, N, K), without a control variate."""
+    raw = raw.contiguous()
+    n_samples, n_rows, n_out = raw.shape
+    out = np.empty((n_rows, 4 + len(levels)))
+    asked, normal = _levels(tuple(levels))
+
+    def summarise(rows: slice) -> None:
+        check(
+            compiled().summarise_samples(
+                raw.data_ptr(), n_rows, rows.start, rows.stop, n_samples, n_out,
+                asked, normal, len(levels), out.ctypes.data,
+            )
+        )  # fmt: skip
+
+    share(n_rows, n_samples * (1 + len(levels)) * QUANTILE_PRODUCTS, summarise)
+    return out
+
+
+def answer(
+    weights: Weights,
+    x: Tensor,
+    moments: Sequence[tuple[float, float]],
+    site: int,
+    masks: Sequence[Tensor | None],
+    n_samples: int,
+    levels: Sequence[float],
+    reduced: tuple[bool, bool, Rules] | None,
+) -> np.ndarray:
+    """The summary (N, 4 + Q) of a regression for inputs (N, D), as `summarise_samples` or, if
+    `reduced`, as `summarise` gives it: whether the linearisation is a control variate, whether
+    its mean counts, and by which rules. Masks are of the layers from the first noisy one,
+    `site`, on, and `moments` mean and variance of each layer's noise."""
+    x = x.contiguous()
+    out = np.empty((x.shape[0], 4 + len(levels)))
+    n, (means, variances) = len(moments), zip(*moments, strict=True)
+    masks = [None if mask is None else mask.contiguous() for mask in masks]
+    places = [None if mask is None else mask.data_ptr() for mask in masks]
+    is_controlled, is_gaussian, rules = reduced or (False, False, Rules())
+    asked = Question(
+        site, n_samples, reduced is not None, is_controlled, is_gaussian,
+        (c_float * n)(*means), (c_float * n)(*variances), (c_void_p * n)(*places),
+        rules, len(levels), *_levels(tuple(levels)),
+    )  # fmt: skip
+    check(
+        compiled().answer(weights.address, byref(asked), x.data_ptr(), x.shape[0], out.ctypes.data)
+    )
     return out
 
 

@@ -2,7 +2,7 @@
 
 #include "network.h"
 
-#define KERNEL_VERSION 4
+#define KERNEL_VERSION 5
 
 int kernel_version(void) { return KERNEL_VERSION; }
 

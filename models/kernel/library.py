@@ -11,7 +11,7 @@ from functools import cache
 log = logging.getLogger(__name__)
 
 # Of what is compiled; one that is left over from another version is not used.
-VERSION = 4
+VERSION = 5
 
 
 class Network(Structure):
@@ -29,10 +29,29 @@ class Network(Structure):
 
 
 class Rules(Structure):
-    """As in `moments.c`."""
+    """As in `rules.h`."""
 
     _fields_ = tuple(
         (name, c_double) for name in ("allowance", "doubt", "least_variance", "rounding")
+    )
+
+
+class Question(Structure):
+    """As in `answer.c`."""
+
+    _fields_ = (
+        ("site", c_int64),
+        ("n_samples", c_int64),
+        ("is_reduced", c_int64),
+        ("is_controlled", c_int64),
+        ("is_gaussian", c_int64),
+        ("means", POINTER(c_float)),
+        ("variances", POINTER(c_float)),
+        ("masks", POINTER(c_void_p)),
+        ("rules", Rules),
+        ("n_levels", c_int64),
+        ("levels", POINTER(c_double)),
+        ("normal", POINTER(c_double)),
     )
 
 
@@ -70,6 +89,8 @@ def load() -> ctypes.CDLL | None:
     ]  # fmt: skip
     library.fill_masks.argtypes = [pointer, count, count, pointer, count]
     library.summarise.argtypes = [*[pointer] * 5, *[count] * 6, *[pointer] * 3, count, pointer]
+    library.summarise_samples.argtypes = [pointer, *[count] * 5, pointer, pointer, count, pointer]
+    library.answer.argtypes = [pointer, pointer, pointer, count, pointer]
     library.add_linear_part.restype = library.mixture_quantiles.restype = None
     return library
 

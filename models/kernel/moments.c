@@ -1,11 +1,7 @@
 /* The summary of few samples (`models/variance_reduction.py`). */
 
 #include "mixture.h"
-
-/* Its numbers, by the names that they have there. */
-typedef struct {
-    double allowance, doubt, least_variance, rounding;
-} Rules;
+#include "rules.h"
 
 /* The value, shrunk towards zero by as much of it as may well be noise. */
 INLINE double doubted(double value, double squared_error, const Rules *rules) {
@@ -87,6 +83,37 @@ FAST int summarise(const float *raw, const float *conditional, const float *line
         out[1] = sqrt(variance + mean_spread);
         out[2] = sqrt(mean_noise);
         out[3] = error;
+        find_quantiles(values, stds, n_samples, levels, normal, n_levels, out + 4);
+    }
+    free(memory);
+    return 0;
+}
+
+/* The same, but for the control variate, of independent samples: the textbook's moments. */
+FAST int summarise_samples(const float *raw, int64_t n_rows, int64_t first, int64_t end,
+                           int64_t n_samples, int64_t n_out, const double *levels,
+                           const double *normal, int64_t n_levels, double *out) {
+    double *memory = malloc(2 * n_samples * sizeof(double));
+    if (!memory) return -1;
+    double *values = memory, *stds = memory + n_samples;
+    const double n = (double)n_samples;
+    out += first * (4 + n_levels);
+    for (int64_t row = first; row < end; row++, out += 4 + n_levels) {
+        double mean = 0.0, noise = 0.0, squares = 0.0;
+        for (int64_t t = 0; t < n_samples; t++) {
+            const float *own = raw + (t * n_rows + row) * n_out;
+            const double variance = exp((double)own[n_out / 2]);
+            values[t] = own[0];
+            stds[t] = sqrt(variance);
+            mean += values[t];
+            noise += variance;
+        }
+        mean /= n;
+        for (int64_t t = 0; t < n_samples; t++) squares += (values[t] - mean) * (values[t] - mean);
+        out[0] = mean;
+        out[1] = sqrt(squares / (n - 1.0));
+        out[2] = sqrt(noise / n);
+        out[3] = out[1] / sqrt(n);
         find_quantiles(values, stds, n_samples, levels, normal, n_levels, out + 4);
     }
     free(memory);

@@ -48,7 +48,7 @@ class Weights:
             addresses[-1] if self.is_regression else None,
             *LOG_VARIANCE_RANGE,
         )
-        self._address = byref(self._network)
+        self.address = byref(self._network)
         self._no_masks: list[Tensor | None] = [None] * n
 
     @classmethod
@@ -69,7 +69,7 @@ class Weights:
     def forward(self, x: Tensor, n_layers: int) -> Tensor:
         """What reaches the layer of that number without noise, (N, H), from inputs (N, D)."""
         x, out = x.contiguous(), torch.empty((x.shape[0], self.sizes[n_layers]))
-        check(compiled().forward(self._address, n_layers, x.data_ptr(), x.shape[0], out.data_ptr()))
+        check(compiled().forward(self.address, n_layers, x.data_ptr(), x.shape[0], out.data_ptr()))
         return out
 
     def predict(self, x: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class Weights:
         places = [None if mask is None else mask.data_ptr() for mask in masks]
         check(
             compiled().draw(
-                self._address,
+                self.address,
                 site,
                 activations.data_ptr(),
                 activations.shape[0],
@@ -159,7 +159,7 @@ class Weights:
         def linearise(rows: slice) -> None:
             check(
                 compiled().linearise(
-                    self._address, means, variances, site, end,
+                    self.address, means, variances, site, end,
                     activations[rows].data_ptr(), rows.stop - rows.start, n_outputs, n_units,
                     mean[rows].data_ptr(), sensitivity[rows].data_ptr(),
                     covariance[rows].ctypes.data,

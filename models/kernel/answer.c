@@ -1,0 +1,74 @@
+/* A small regression, drawn and summarised in one call (`models/at_once.py`). */
+
+#include "network.h"
+#include "rules.h"
+
+int forward(const Network *, int64_t, const float *, int64_t, float *);
+int draw(const Network *, int64_t, const float *, int64_t, int64_t, const float *const *,
+         const float *, float *, float *);
+int linearise(const Network *, const float *, const float *, int64_t, int64_t, const float *,
+              int64_t, int64_t, int64_t, float *, float *, double *);
+void add_linear_part(const float *, int64_t, int64_t, const float *, int64_t, int64_t, float,
+                     float *);
+int summarise(const float *, const float *, const float *, const double *, const float *, int64_t,
+              int64_t, int64_t, int64_t, int64_t, int64_t, const Rules *, const double *,
+              const double *, int64_t, double *);
+int summarise_samples(const float *, int64_t, int64_t, int64_t, int64_t, int64_t, const double *,
+                      const double *, int64_t, double *);
+
+/* What is asked: samples from the layer `site` on, independent ones or, if `is_reduced`, stratified
+ * ones beside the linearisation, which is a control variate if `is_controlled`; moments and masks
+ * of the noise before each layer. */
+typedef struct {
+    int64_t site, n_samples, is_reduced, is_controlled, is_gaussian;
+    const float *means, *variances;
+    const float *const *masks;
+    Rules rules;
+    int64_t n_levels;
+    const double *levels, *normal;
+} Question;
+
+/* The summary (rows, 4 + Q), as in `moments.c`, of inputs (rows, D). Returns 0, or -1 without
+ * memory. */
+FAST int answer(const Network *net, const Question *asked, const float *x, int64_t n_rows,
+                double *out) {
+    const int64_t last = net->n_layers - 1, n_out = net->sizes[last + 1], site = asked->site;
+    const int64_t n = asked->n_samples, drawn = n * n_rows;
+    int64_t n_units = 0;
+    for (int64_t i = site; i < last; i++) n_units += asked->variances[i] > 0.0f ? net->sizes[i] : 0;
+    const int64_t reached = site ? n_rows * net->sizes[site] : 0;
+    const int64_t beside = asked->is_reduced ? 3 * drawn + n_rows * (n_units + n_out) : 0;
+    float *memory = malloc((reached + drawn * n_out + beside) * sizeof(float));
+    double *known = malloc(n_rows * sizeof(double));
+    int code = memory && known ? 0 : -1;
+    float *activations = memory, *raw = memory + reached, *conditional = raw + drawn * n_out;
+    float *linear = conditional + 2 * drawn, *propagated = linear + drawn;
+    float *sensitivity = propagated + n_rows * n_out;
+    const float noise[2] = {asked->means[last], asked->variances[last]};
+    if (!code && site) code = forward(net, site, x, n_rows, activations);
+    if (!code)
+        code = draw(net, site, site ? activations : x, n_rows, n, asked->masks, noise, raw,
+                    asked->is_reduced ? conditional : NULL);
+    if (!code && !asked->is_reduced)
+        code = summarise_samples(raw, n_rows, 0, n_rows, n, n_out, asked->levels, asked->normal,
+                                 asked->n_levels, out);
+    if (!code && asked->is_reduced) {
+        code = linearise(net, asked->means, asked->variances, site, last,
+                         site ? activations : x, n_rows, 1, n_units, propagated, sensitivity,
+                         known);
+        memset(linear, 0, drawn * sizeof(float));
+        int64_t offset = 0;
+        for (int64_t i = site; i < last && !code; i++) {
+            if (asked->variances[i] <= 0.0f) continue;
+            add_linear_part(sensitivity + offset, n_units, n_rows, asked->masks[i], net->sizes[i],
+                            n, asked->means[i], linear);
+            offset += net->sizes[i];
+        }
+        if (!code)
+            code = summarise(raw, conditional, linear, asked->is_controlled ? known : NULL,
+                             propagated, n_rows, 0, n_rows, n, n_out, asked->is_gaussian,
+                             &asked->rules, asked->levels, asked->normal, asked->n_levels, out);
+    }
+    free(memory), free(known);
+    return code;
+}
