@@ -96,8 +96,11 @@ def check_names(names: list[str]) -> None:
     """Nothing, if columns may have these names.
 
     Raises:
-        DataError: one is missing, too long, holds control characters, or stands twice.
+        DataError: there is none, or one is missing, too long, holds control characters, or stands
+            twice.
     """
+    if not names:
+        raise DataError("no_columns", "the file has no columns")
     seen = set()
     for i, name in enumerate(names):
         if not name.strip():

@@ -168,3 +168,11 @@ def test_many_different_values_are_estimated(monkeypatch: pytest.MonkeyPatch) ->
     assert (found[0].minimum, found[0].maximum) == (numbers.min(), numbers.max())
     few = profile_pieces([pa.table({"x": np.arange(MOST_COUNTED) % 1000})])[1][0]
     assert (few.distinct, few.distinct_is_exact) == (1000, True)
+
+
+@pytest.mark.parametrize("n_rows", [2, 5000])
+def test_rows_without_any_column_are_refused(n_rows: int, tmp_path: Path) -> None:
+    path = tmp_path / "t"
+    path.write_text("{}\n" * n_rows)
+    with pytest.raises(DataError, match="the file has no columns"):
+        profile_file(path, "ndjson", Limits())
