@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor
 
 from models.dropout import inverted_scale
-from models.masks import MaskStream, NoiseSite
+from models.masks import NoiseSite
 from models.mlp import ACTIVATIONS, divide
-from models.sampling import Plan
+from models.sampling import Plan, open_stream
 
 Array = np.ndarray
 
@@ -57,18 +57,17 @@ def with_probability(plan: Plan, p: float) -> Plan:
 
 
 def trace_dropout(plan: Plan, x: Tensor, *, seed: int, n_samples: int, sample: int = 0) -> Trace:
-    """The trace of one row x (1, D) in the sample of that number, which is that of
-    `sampling.sample`.
+    """The trace of one row x (1, D) in the sample of that number, below `n_samples`, which is
+    that of `sampling.sample`.
 
     Source of the inverted scale: Srivastava et al. 2014, section 10 (their p is the
     probability of keeping).
     """
-    noise = MaskStream(plan.sites, seed, first=sample, device=plan.device).take(1)
-    masks = [None if mask is None else mask[0] for mask in noise]
+    masks, fraction_dropped = _look_at_masks(plan, seed, n_samples, sample)
     x = x.to(plan.device)
     drops_weights = plan.config.dropout == "dropconnect"
     layers = _weight_layers(plan, x, masks) if drops_weights else _unit_layers(plan, x, masks)
-    return Trace(layers, _fraction_over_samples(plan, seed, n_samples))
+    return Trace(layers, fraction_dropped)
 
 
 def _unit_layers(plan: Plan, x: Tensor, masks: list[Tensor | None]) -> list[LayerTrace]:
@@ -136,18 +135,24 @@ def _layer(
 def _count_dropped(site: NoiseSite, factors: Array) -> int:
     if site.kind == "gaussian" and site.p < 1.0:
         return 0
-    return int((factors <= 0.5 * inverted_scale(site.p)).sum())
+    return int(np.count_nonzero(factors <= 0.5 * inverted_scale(site.p)))
 
 
-def _fraction_over_samples(plan: Plan, seed: int, n_samples: int) -> float:
-    stream = MaskStream(plan.sites, seed)
-    active = [site for site in plan.sites if site.is_active]
-    width = sum(site.size for site in active)
+def _look_at_masks(
+    plan: Plan, seed: int, n_samples: int, sample: int
+) -> tuple[list[Tensor | None], float]:
+    """The masks of one of the samples, and the fraction dropped over all of them."""
+    stream = open_stream(plan, seed, n_samples)
+    width = sum(site.size for site in plan.sites if site.is_active)
+    shown: list[Tensor | None] = []
     dropped, done = 0, 0
     while done < n_samples:
         count = min(n_samples - done, max(1, _BLOCK // width))
-        masks = [mask for mask in stream.take(count) if mask is not None]
-        for site, mask in zip(active, masks, strict=True):
-            dropped += _count_dropped(site, mask.numpy())
+        masks = stream.take(count)
+        for site, mask in zip(plan.sites, masks, strict=True):
+            if mask is not None:
+                dropped += _count_dropped(site, mask.cpu().numpy())
+        if done <= sample < done + count:
+            shown = [None if mask is None else mask[sample - done] for mask in masks]
         done += count
-    return dropped / (width * n_samples)
+    return shown, dropped / (width * n_samples)
