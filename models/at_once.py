@@ -13,7 +13,7 @@ from torch import Tensor
 from models import kernel
 from models.kernel.sharing import CALL_PRODUCTS
 from models.plan import Plan, first_noisy_site
-from models.sampling import open_stream
+from models.sampling import open_stream, samples_per_block
 from models.table import Target
 from models.uncertainty import RegressionSummary
 from models.variance_reduction import MOST_SAMPLES_PER_DESIGN, RULES, in_units, is_gaussian
@@ -25,8 +25,10 @@ def summarise_at_once(
 ) -> RegressionSummary | None:  # fmt: skip
     """The summary of the rows x (N, D) by `mc`, `stratified` or `control_variate`; None if it is
     not small, or not a regression that the kernel knows."""
-    is_small = len(x) * n_samples * plan.products_per_row <= CALL_PRODUCTS
-    if plan.kernel is None or plan.config.head != "regression" or not is_small:
+    if plan.kernel is None or plan.config.head != "regression":
+        return None
+    products = len(x) * n_samples * plan.products_per_row
+    if products > CALL_PRODUCTS or n_samples > samples_per_block(plan):
         return None
     site, last = first_noisy_site(plan), len(plan.sites) - 1
     reduced, design = None, None

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from models.kernel import Weights
 from service.inference import Address
 from service.schemas import Problem, TrainingJobRequest, UncertaintyRequest
 from tests.http.conftest import SPECIES_ROW, STRENGTH_ROW
@@ -366,9 +367,10 @@ async def test_an_idempotency_key_is_checked(client: httpx.AsyncClient, key: str
 async def test_an_input_that_makes_the_network_overflow_is_named(serve: Callable) -> None:
     """Finite inputs, infinite outputs: never a NaN on the wire."""
     app = await serve()
-    loaded = await app.app.state.inference.find(Address("strength"))
-    for weight in loaded.plan.weights:
+    plan = (await app.app.state.inference.find(Address("strength"))).plan
+    for weight in plan.weights:
         weight.mul_(1e30)
+    object.__setattr__(plan, "kernel", Weights.of(plan.config, plan.weights, plan.biases))
     for path in (P, U, D):
         problem = assert_problem(await app.client.post(path, json=ask()), 422)
         assert problem["errors"][0]["loc"] == ["instances", 0]
