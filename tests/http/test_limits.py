@@ -84,7 +84,7 @@ async def test_computing_for_a_client_that_goes_away_ends_at_the_next_block(
     serve: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = await serve()
-    monkeypatch.setattr(sampling, "BLOCK_FLOATS", 2**10)
+    monkeypatch.setattr(sampling, "BLOCK_FLOATS", 2**7)
     third, gone, ended = threading.Event(), threading.Event(), threading.Event()
     blocks = 0
     stop_if_cancelled = sampling.stop_if_cancelled
