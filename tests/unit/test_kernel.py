@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import MLP, MLPConfig, kernel, uncertainty
+from models import MLP, MLPConfig, estimators, kernel, uncertainty
 from models.estimators import Draw, estimate
 from models.linearisation import expand
 from models.masks import MaskStream, NoiseSite
@@ -166,3 +166,18 @@ def test_masks_are_the_same_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
         for found, expected in zip(*drawn, strict=True):
             assert (found is None) == (expected is None)
             assert found is None or torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["plain", "narrow", "first layers whole", "half dropped"])
+@pytest.mark.parametrize("estimator", ["mc", "stratified", "control_variate"])
+def test_at_once_it_is_the_same_to_the_bit(
+    name: str, estimator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, _ = both(name)
+    x, target = torch.randn(6, plan.config.in_features), Target("y", mean=3.0, std=2.0)
+    draw = Draw(150, 1, estimator, (0.05, 0.5, 0.95))
+    at_once = estimate(plan, target, x, draw).summary
+    monkeypatch.setattr(estimators, "summarise_at_once", lambda *_: None)
+    in_steps = estimate(plan, target, x, draw).summary
+    for key, value in vars(in_steps).items():
+        np.testing.assert_array_equal(getattr(at_once, key), value)
