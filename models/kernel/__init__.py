@@ -141,7 +141,7 @@ def answer(
     `reduced`, as `summarise` gives it: whether the linearisation is a control variate, whether
     its mean counts, and by which rules. Masks are of the layers from the first noisy one,
     `site`, on, and `moments` mean and variance of each layer's noise."""
-    x = x.contiguous()
+    x = weights.checked(x)
     out = np.empty((x.shape[0], 4 + len(levels)))
     n, (means, variances) = len(moments), zip(*moments, strict=True)
     masks = [None if mask is None else mask.contiguous() for mask in masks]

@@ -163,6 +163,7 @@ FAST int draw(const Network *net, int64_t site, const float *activations, int64_
               float *conditional) {
     const int64_t last = net->n_layers - 1, *sizes = net->sizes, n_out = sizes[last + 1];
     const int reads_out = net->readout != NULL, thins = n_rows >= LEAST_TO_THIN;
+    if (n_rows < 1 || n_samples < 1) return 0;
     int64_t widest = 0, largest = 0;
     for (int64_t i = site; i <= last + 1; i++) widest = sizes[i] > widest ? sizes[i] : widest;
     for (int64_t i = site; i < last; i++)

@@ -66,15 +66,25 @@ class Weights:
         """Multiply-adds of one pass over one row."""
         return sum(a * b for a, b in zip(self.sizes, self.sizes[1:], strict=False))
 
+    def checked(self, x: Tensor) -> Tensor:
+        """Inputs (N, D) as compiled code reads them, which looks at no shape.
+
+        Raises:
+            ValueError: they are not D wide.
+        """
+        if x.dim() != 2 or x.shape[1] != self.sizes[0]:
+            raise ValueError(f"inputs of {self.sizes[0]} columns are due, not {tuple(x.shape)}")
+        return x.float().contiguous()
+
     def forward(self, x: Tensor, n_layers: int) -> Tensor:
         """What reaches the layer of that number without noise, (N, H), from inputs (N, D)."""
-        x, out = x.contiguous(), torch.empty((x.shape[0], self.sizes[n_layers]))
+        x, out = self.checked(x), torch.empty((x.shape[0], self.sizes[n_layers]))
         check(compiled().forward(self.address, n_layers, x.data_ptr(), x.shape[0], out.data_ptr()))
         return out
 
     def predict(self, x: Tensor) -> Tensor:
         """Raw outputs (N, K) without noise, from inputs (N, D)."""
-        x, out = x.contiguous(), torch.empty((x.shape[0], self.sizes[-1]))
+        x, out = self.checked(x), torch.empty((x.shape[0], self.sizes[-1]))
 
         def predict(rows: slice) -> None:
             self._draw(0, x[rows], self._no_masks, (1.0, 0.0), out[None, rows], None)

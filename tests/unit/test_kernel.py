@@ -181,3 +181,13 @@ def test_at_once_it_is_the_same_to_the_bit(
     in_steps = estimate(plan, target, x, draw).summary
     for key, value in vars(in_steps).items():
         np.testing.assert_array_equal(getattr(at_once, key), value)
+
+
+def test_no_rows_are_no_outputs_and_rows_of_another_width_are_refused() -> None:
+    plan, _ = both("plain")
+    assert predict(plan, torch.empty(0, 13)).shape == (0, 2)
+    assert sample(plan, torch.empty(0, 13), seed=0, n_samples=3).shape == (3, 0, 2)
+    doubles = torch.randn(2, 13, dtype=torch.float64)
+    assert torch.equal(predict(plan, doubles), predict(plan, doubles.float()))
+    with pytest.raises(ValueError, match="13 columns"):
+        predict(plan, torch.randn(2, 12))
