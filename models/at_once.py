@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models import kernel
 from models.kernel.sharing import CALL_PRODUCTS
-from models.plan import Plan, first_noisy_site
+from models.plan import Plan, first_noisy_site, whole_scale
 from models.sampling import open_stream, samples_per_block
 from models.table import Target
 from models.uncertainty import RegressionSummary
@@ -38,5 +38,7 @@ def summarise_at_once(
         design = min(n_samples, MOST_SAMPLES_PER_DESIGN)
     masks = open_stream(plan, seed, n_samples, samples_per_design=design).take(n_samples)
     moments = [site.moments for site in plan.sites]
-    found = kernel.answer(plan.kernel, x, moments, site, masks, n_samples, quantiles, reduced)
+    found = kernel.answer(
+        plan.kernel, x, moments, site, masks, n_samples, quantiles, reduced, whole_scale(plan)
+    )
     return in_units(target, found)

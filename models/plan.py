@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from models.dropout import ConcreteDropout
+from models.dropout import ConcreteDropout, inverted_scale
 from models.kernel import Weights
 from models.mask_cache import MaskCache
 from models.masks import NoiseSite
@@ -20,6 +20,8 @@ from models.mlp import ACTIVATIONS, LOG_VARIANCE_RANGE, MLP, MLPConfig, divide
 
 # Below this many rows a matrix product takes other code, with other rounding.
 MIN_PRODUCT_ROWS = 16
+# Beyond this p what is dropped is no longer taken away from the whole, but left out.
+MOST_TAKEN_AWAY = 1 / 3
 # Activations that need no second copy of what they are applied to.
 IN_PLACE: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_}
 
@@ -132,10 +134,12 @@ def predict(plan: Plan, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Prefix:
-    """What no sample changes: the first active site, and the activations (N, H) that reach it."""
+    """What no sample changes: the first active site, the activations (N, H) that reach it, and
+    for compiled code what the layer there says of them `whole`, where few of them are dropped."""
 
     site: int
     activations: Tensor
+    whole: Tensor | None = None
 
 
 def first_noisy_site(plan: Plan) -> int:
@@ -144,12 +148,22 @@ def first_noisy_site(plan: Plan) -> int:
     return next(active, len(plan.sites) - 1)
 
 
+def whole_scale(plan: Plan) -> float:
+    """The factor of what the first active site keeps, if it drops few units, so that to take
+    these away is less work than to add up the others; otherwise 0."""
+    site = plan.sites[first_noisy_site(plan)]
+    is_few = site.is_active and site.is_binary and site.p <= MOST_TAKEN_AWAY
+    return inverted_scale(site.p) if is_few else 0.0
+
+
 def make_prefix(plan: Plan, x: Tensor) -> Prefix:
     """The network before its first active dropout, applied to inputs (N, D)."""
     x = x.to(plan.device)
     site = first_noisy_site(plan)
     if plan.kernel is not None:
-        return Prefix(site, plan.kernel.forward(x, site) if site else x)
+        reached = plan.kernel.forward(x, site) if site else x
+        scale = whole_scale(plan)
+        return Prefix(site, reached, plan.kernel.make_whole(site, reached, scale) if scale else None)
     activation = ACTIVATIONS[plan.config.activation]
     for weight, bias in zip(plan.weights[:site], plan.biases[:site], strict=True):
         x = activation(product(x, weight, bias))

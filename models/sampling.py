@@ -1,11 +1,13 @@
 """T thinned networks on N rows, in bounded memory: the fast path of Monte Carlo dropout.
 
-Four exact reductions of the textbook loop over `train()`:
+Five exact reductions of the textbook loop over `train()`:
 
 - what precedes the first active dropout does not depend on the sample: once per row;
 - sample t is one thinned network for all rows, so masks are (T, H) and not (T, N, H);
-- the samples of a row meet each weight matrix in one product, or, where that is less work, kept
-  units alone meet (`models.thinning`);
+- where the first active dropout drops few units, all samples share the product with all of
+  them, and take away what they drop (`models.plan.whole_scale`; compiled code alone does this);
+- the samples of a row meet each other weight matrix in one product, or, where that is less work,
+  kept units alone meet (`models.thinning`);
 - rows and samples are cut into blocks that fit a cache, whatever N and T.
 
 Nothing here reads or sets a module's mode: the mode is the function called.
@@ -33,6 +35,7 @@ from models.plan import (
     make_prefix,
     predict,
     product,
+    whole_scale,
 )
 
 __all__ = [
@@ -124,7 +127,10 @@ def draw_block(
     if plan.kernel is not None:
         stop_if_cancelled()
         noise = plan.sites[-1].moments
-        plan.kernel.draw(prefix.site, prefix.activations, masks, noise, out, conditional)
+        plan.kernel.draw(
+            prefix.site, prefix.activations, prefix.whole, whole_scale(plan), masks, noise, out,
+            conditional,
+        )  # fmt: skip
         return
     drops_weights = plan.config.dropout == "dropconnect"
     draw = _draw_thinned_weights if drops_weights else _draw_thinned_units

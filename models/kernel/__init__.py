@@ -136,11 +136,13 @@ def answer(
     n_samples: int,
     levels: Sequence[float],
     reduced: tuple[bool, bool, Rules] | None,
+    scale: float,
 ) -> np.ndarray:
     """The summary (N, 4 + Q) of a regression for inputs (N, D), as `summarise_samples` or, if
     `reduced`, as `summarise` gives it: whether the linearisation is a control variate, whether
     its mean counts, and by which rules. Masks are of the layers from the first noisy one,
-    `site`, on, and `moments` mean and variance of each layer's noise."""
+    `site`, on, `moments` mean and variance of each layer's noise, and `scale` that of
+    `Weights.make_whole`, or 0."""
     x = weights.checked(x)
     out = np.empty((x.shape[0], 4 + len(levels)))
     n, (means, variances) = len(moments), zip(*moments, strict=True)
@@ -148,7 +150,7 @@ def answer(
     places = [None if mask is None else mask.data_ptr() for mask in masks]
     is_controlled, is_gaussian, rules = reduced or (False, False, Rules())
     asked = Question(
-        site, n_samples, reduced is not None, is_controlled, is_gaussian,
+        site, n_samples, reduced is not None, is_controlled, is_gaussian, scale,
         (c_float * n)(*means), (c_float * n)(*variances), (c_void_p * n)(*places),
         rules, len(levels), *_levels(tuple(levels)),
     )  # fmt: skip

@@ -4,8 +4,9 @@
 #include "rules.h"
 
 int forward(const Network *, int64_t, const float *, int64_t, float *);
-int draw(const Network *, int64_t, const float *, int64_t, int64_t, const float *const *,
-         const float *, float *, float *);
+int make_whole(const Network *, int64_t, float, const float *, int64_t, float *);
+int draw(const Network *, int64_t, const float *, const float *, float, int64_t, int64_t,
+         const float *const *, const float *, float *, float *);
 int linearise(const Network *, const float *, const float *, int64_t, int64_t, const float *,
               int64_t, int64_t, int64_t, float *, float *, double *);
 void add_linear_part(const float *, int64_t, int64_t, const float *, int64_t, int64_t, float,
@@ -17,10 +18,11 @@ int summarise_samples(const float *, int64_t, int64_t, int64_t, int64_t, int64_t
                       const double *, int64_t, double *);
 
 /* What is asked: samples from the layer `site` on, independent ones or, if `is_reduced`, stratified
- * ones beside the linearisation, which is a control variate if `is_controlled`; moments and masks
- * of the noise before each layer. */
+ * ones beside the linearisation, which is a control variate if `is_controlled`; `scale` as in
+ * `make_whole`, or 0; moments and masks of the noise before each layer. */
 typedef struct {
     int64_t site, n_samples, is_reduced, is_controlled, is_gaussian;
+    float scale;
     const float *means, *variances;
     const float *const *masks;
     Rules rules;
@@ -37,25 +39,28 @@ FAST int answer(const Network *net, const Question *asked, const float *x, int64
     int64_t n_units = 0;
     for (int64_t i = site; i < last; i++) n_units += asked->variances[i] > 0.0f ? net->sizes[i] : 0;
     const int64_t reached = site ? n_rows * net->sizes[site] : 0;
+    const int64_t said = asked->scale > 0.0f ? n_rows * padded(net->sizes[site + 1]) : 0;
     const int64_t beside = asked->is_reduced ? 3 * drawn + n_rows * (n_units + n_out) : 0;
-    float *memory = malloc((reached + drawn * n_out + beside) * sizeof(float));
+    float *memory = malloc((reached + said + drawn * n_out + beside) * sizeof(float));
     double *known = malloc(n_rows * sizeof(double));
     int code = memory && known ? 0 : -1;
-    float *activations = memory, *raw = memory + reached, *conditional = raw + drawn * n_out;
+    float *activations = memory, *whole = memory + reached, *raw = whole + said;
+    float *conditional = raw + drawn * n_out;
     float *linear = conditional + 2 * drawn, *propagated = linear + drawn;
     float *sensitivity = propagated + n_rows * n_out;
     const float noise[2] = {asked->means[last], asked->variances[last]};
     if (!code && site) code = forward(net, site, x, n_rows, activations);
+    const float *inputs = site ? activations : x;
+    if (!code && said) code = make_whole(net, site, asked->scale, inputs, n_rows, whole);
     if (!code)
-        code = draw(net, site, site ? activations : x, n_rows, n, asked->masks, noise, raw,
-                    asked->is_reduced ? conditional : NULL);
+        code = draw(net, site, inputs, said ? whole : NULL, asked->scale, n_rows, n, asked->masks,
+                    noise, raw, asked->is_reduced ? conditional : NULL);
     if (!code && !asked->is_reduced)
         code = summarise_samples(raw, n_rows, 0, n_rows, n, n_out, asked->levels, asked->normal,
                                  asked->n_levels, out);
     if (!code && asked->is_reduced) {
-        code = linearise(net, asked->means, asked->variances, site, last,
-                         site ? activations : x, n_rows, 1, n_units, propagated, sensitivity,
-                         known);
+        code = linearise(net, asked->means, asked->variances, site, last, inputs, n_rows, 1,
+                         n_units, propagated, sensitivity, known);
         memset(linear, 0, drawn * sizeof(float));
         int64_t offset = 0;
         for (int64_t i = site; i < last && !code; i++) {

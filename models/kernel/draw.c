@@ -2,20 +2,21 @@
 
 #include "network.h"
 
-#define KERNEL_VERSION 5
+#define KERNEL_VERSION 6
 
 int kernel_version(void) { return KERNEL_VERSION; }
 
 /* Rows of a block: their activations fit a cache. From so many rows on that share a mask what it
- * drops is left out. To gather one weight takes as long as so many multiply-adds. */
-enum { BLOCK = 96, MOST_THINNED = 256, LEAST_TO_THIN = 4, GATHER_COST = 40 };
+ * drops is left out. To gather one weight takes as long as so many multiply-adds. Panels whose sums
+ * keep the processor busy where there is one row. */
+enum { BLOCK = 96, MOST_THINNED = 256, LEAST_TO_THIN = 4, GATHER_COST = 40, FEW = 4 };
 
-/* The inputs that a mask does not drop; returns how many. */
-INLINE int64_t find_kept(const float *mask, int64_t size, int32_t *kept) {
+/* The units that a mask drops, or those that it does not; returns how many. */
+INLINE int64_t find(const int is_dropped, const float *mask, int64_t size, int32_t *found) {
     int64_t n = 0;
     for (int64_t k = 0; k < size; k++) {
-        kept[n] = (int32_t)k;
-        n += mask[k] != 0.0f;
+        found[n] = (int32_t)k;
+        n += (mask[k] == 0.0f) == is_dropped;
     }
     return n;
 }
@@ -68,9 +69,11 @@ typedef struct {
     const Network *net;
     int64_t site, rows, samples, ld;
     const float *const *masks; /* of the first of these samples */
+    const float *whole;        /* (rows, padded size) as in `draw`, or NULL */
+    const float *negated;      /* then (rows, ld) what a dropped unit takes away */
     float *hidden, *next;      /* (samples, rows, ld) */
     float *gathered, *bias;    /* weights of kept units alone */
-    int32_t *own, *others;
+    int32_t *own, *others, *dropped;
 } Block;
 
 INLINE const float *mask_of(const Block *block, int64_t layer, int64_t sample) {
@@ -83,16 +86,87 @@ INLINE void turn(Block *block) {
     block->hidden = block->next, block->next = free_again;
 }
 
+/* The mask that a layer puts on its outputs: not that which `read_out` sees to. */
+INLINE const float *next_mask(const Block *block, int64_t layer, int64_t sample) {
+    const int64_t last = block->net->n_layers - 1;
+    if (layer == last || (block->net->readout && layer + 1 == last)) return NULL;
+    return mask_of(block, layer + 1, sample);
+}
+
+/* Sums of 64 columns of one row, in registers: out = [ReLU](start + negated @ weight) [· mask]. */
+INLINE void take_away(const float *negated, const int32_t *dropped, int64_t n_dropped,
+                      const float *panel, int64_t n_in, const float *start, int is_hidden,
+                      const float *mask, float *out) {
+    v8 sum[FEW][2];
+#pragma GCC unroll 4
+    for (int c = 0; c < FEW; c++) {
+        sum[c][0] = *(const v8 *)(start + WIDTH * c);
+        sum[c][1] = *(const v8 *)(start + WIDTH * c + 8);
+    }
+    for (int64_t i = 0; i < n_dropped; i++) {
+        const float *weights = panel + WIDTH * dropped[i];
+        const float input = negated[dropped[i]];
+#pragma GCC unroll 4
+        for (int c = 0; c < FEW; c++, weights += n_in * WIDTH) {
+            sum[c][0] += input * *(const v8 *)weights;
+            sum[c][1] += input * *(const v8 *)(weights + 8);
+        }
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < FEW; c++)
+        for (int half = 0; half < 2; half++) {
+            v8 value = sum[c][half];
+            if (is_hidden) value = relu(value);
+            if (mask) value *= *(const v8 *)(mask + WIDTH * c + 8 * half);
+            *(v8 *)(out + WIDTH * c + 8 * half) = value;
+        }
+}
+
+/* The first layer of all samples: what reaches it is the same for all of them, so that what it says
+ * of whole rows is known, and what is dropped is taken away. Weights that are read again and again
+ * stay in the cache: samples after columns. */
+INLINE void pass_first(Block *block) {
+    const Network *net = block->net;
+    const int64_t i = block->site, n_in = net->sizes[i], n_out = net->sizes[i + 1];
+    const int64_t ld = block->ld, ldw = padded(n_out), wide = n_out - n_out % (FEW * WIDTH);
+    const int is_hidden = i < net->n_layers - 1;
+    for (int64_t s = 0; s < block->samples; s++) {
+        int32_t *dropped = block->dropped + s * (n_in + 1);
+        dropped[n_in] = (int32_t)find(1, mask_of(block, i, s), n_in, dropped);
+    }
+    for (int64_t column = 0; column < n_out; column += column < wide ? FEW * WIDTH : n_out)
+        for (int64_t s = 0; s < block->samples; s++) {
+            const int32_t *dropped = block->dropped + s * (n_in + 1);
+            const float *mask = next_mask(block, i, s), *panel = net->panels[i] + column * n_in;
+            if (mask) mask += column;
+            for (int64_t r = 0; r < block->rows; r++) {
+                const float *negated = block->negated + r * ld;
+                const float *start = block->whole + r * ldw + column;
+                float *out = block->hidden + (s * block->rows + r) * ld + column;
+                if (column < wide) {
+                    take_away(negated, dropped, dropped[n_in], panel, n_in, start, is_hidden, mask,
+                              out);
+                    continue;
+                }
+                const Inputs inputs = {dropped[n_in], dropped, dropped};
+                layer(negated, ld, 1, inputs, n_in, n_out - column, panel, start, 0, is_hidden,
+                      mask, 1, out, ld);
+            }
+        }
+}
+
 /* All hidden layers of all samples, and the last one but of regressions: each layer at once. */
 INLINE void pass_together(Block *block, int64_t end) {
     const Network *net = block->net;
     const int64_t last = net->n_layers - 1, all = block->rows * block->samples;
-    for (int64_t i = block->site; i < end; i++) {
-        const int is_read_out = net->readout && i + 1 == last;
-        const float *mask = i < last && !is_read_out ? mask_of(block, i + 1, 0) : NULL;
+    int64_t i = block->site;
+    if (block->whole) pass_first(block), i++;
+    for (; i < end; i++) {
+        const float *mask = next_mask(block, i, 0);
         const Inputs inputs = {net->sizes[i], NULL, NULL};
         layer(block->hidden, block->ld, all, inputs, net->sizes[i], net->sizes[i + 1],
-              net->panels[i], net->biases[i], i < last, mask, block->rows, block->next, block->ld);
+              net->panels[i], net->biases[i], 0, i < last, mask, block->rows, block->next,
+              block->ld);
         turn(block);
     }
 }
@@ -124,25 +198,27 @@ INLINE void pass_thinned(Block *block, int64_t sample, int64_t end) {
     int64_t n_own = net->sizes[block->site];
     int is_gathered = 0, thins = 0; /* rows without, weights with dropped inputs */
     const float *own_mask = mask_of(block, block->site, sample);
-    if (own_mask) n_own = find_kept(own_mask, n_own, block->own), thins = 1;
+    if (own_mask) n_own = find(block->whole != NULL, own_mask, n_own, block->own), thins = 1;
     float *hidden = block->hidden + at, *next = block->next + at;
     for (int64_t i = block->site; i < end; i++) {
         const int64_t n_in = net->sizes[i];
         int64_t n_out = net->sizes[i + 1], n_others = n_out;
-        const int is_read_out = net->readout && i + 1 == last;
-        const float *mask = i < last && !is_read_out ? mask_of(block, i + 1, sample) : NULL;
-        if (mask) n_others = find_kept(mask, n_out, block->others);
+        const float *mask = next_mask(block, i, sample);
+        if (mask) n_others = find(0, mask, n_out, block->others);
         Inputs inputs = {n_own, thins && !is_gathered ? block->own : NULL, thins ? block->own : NULL};
-        if (rows * (n_out - n_others) > GATHER_COST * n_others && n_others > 0) {
+        if (i == block->site && block->whole) {
+            layer(block->negated, block->ld, rows, inputs, n_in, n_out, net->panels[i],
+                  block->whole, padded(n_out), i < last, mask, rows, next, block->ld);
+        } else if (rows * (n_out - n_others) > GATHER_COST * n_others && n_others > 0) {
             gather(block, i, thins ? block->own : NULL, n_own, block->others, n_others);
             float *scales = block->bias + padded(n_others);
             for (int64_t j = 0; j < n_others; j++) scales[j] = mask[block->others[j]];
             inputs.of_weights = NULL;
-            layer(hidden, block->ld, rows, inputs, n_own, n_others, block->gathered, block->bias,
+            layer(hidden, block->ld, rows, inputs, n_own, n_others, block->gathered, block->bias, 0,
                   i < last, scales, rows, next, block->ld);
             is_gathered = 1;
         } else {
-            layer(hidden, block->ld, rows, inputs, n_in, n_out, net->panels[i], net->biases[i],
+            layer(hidden, block->ld, rows, inputs, n_in, n_out, net->panels[i], net->biases[i], 0,
                   i < last, mask, rows, next, block->ld);
             is_gathered = 0;
         }
@@ -154,16 +230,38 @@ INLINE void pass_thinned(Block *block, int64_t sample, int64_t end) {
     }
 }
 
+/* What the layer `site` says, (rows, padded size), of activations (rows, H) none of which is dropped;
+ * `scale` is that of kept units. Returns 0, or -1 without memory. */
+FAST int make_whole(const Network *net, int64_t site, float scale, const float *activations,
+                    int64_t n_rows, float *whole) {
+    const int64_t n_in = net->sizes[site], n_out = net->sizes[site + 1], ldw = padded(n_out);
+    const Inputs inputs = {n_in, NULL, NULL};
+    float *scaled = malloc(TILE * n_in * sizeof(float));
+    if (!scaled) return -1;
+    for (int64_t row = 0; row < n_rows; row += TILE) {
+        const int64_t rows = n_rows - row < TILE ? n_rows - row : TILE;
+        const float *from = activations + row * n_in;
+        for (int64_t k = 0; k < rows * n_in; k++) scaled[k] = scale * from[k];
+        layer(scaled, n_in, rows, inputs, n_in, n_out, net->panels[site], net->biases[site], 0, 0,
+              NULL, 1, whole + row * ldw, ldw);
+    }
+    free(scaled);
+    return 0;
+}
+
 /* The raw outputs (samples, rows, K) of thinned networks, from activations (rows, H) that reach the
- * layer `site`; `masks[i]` (samples, size) are those before layer i, or NULL. `conditional`
- * (samples, rows, 2), of regressions, may be NULL: as in `read_out`, by mean and variance (`noise`)
- * of the noise before the last layer. Returns 0, or -1 without memory. */
-FAST int draw(const Network *net, int64_t site, const float *activations, int64_t n_rows,
-              int64_t n_samples, const float *const *masks, const float *noise, float *raw,
-              float *conditional) {
+ * layer `site`; `masks[i]` (samples, size) are those before layer i, or NULL. Where the first of
+ * them drops few units, `whole` is what `make_whole` gives for their `scale`, otherwise NULL.
+ * `conditional` (samples, rows, 2), of regressions, may be NULL: as in `read_out`, by mean and
+ * variance (`noise`) of the noise before the last layer. Returns 0, or -1 without memory. */
+FAST int draw(const Network *net, int64_t site, const float *activations, const float *whole,
+              float scale, int64_t n_rows, int64_t n_samples, const float *const *masks,
+              const float *noise, float *raw, float *conditional) {
     const int64_t last = net->n_layers - 1, *sizes = net->sizes, n_out = sizes[last + 1];
     const int reads_out = net->readout != NULL, thins = n_rows >= LEAST_TO_THIN;
+    const int64_t end = last + !reads_out;
     if (n_rows < 1 || n_samples < 1) return 0;
+    if (site >= end || !masks[site]) whole = NULL;
     int64_t widest = 0, largest = 0;
     for (int64_t i = site; i <= last + 1; i++) widest = sizes[i] > widest ? sizes[i] : widest;
     for (int64_t i = site; i < last; i++)
@@ -173,33 +271,42 @@ FAST int draw(const Network *net, int64_t site, const float *activations, int64_
     const int64_t most_rows = n_rows < most ? n_rows : most;
     int64_t most_samples = BLOCK / most_rows > 1 ? BLOCK / most_rows : 1;
     if (most_samples > n_samples) most_samples = n_samples;
-    const int64_t floats = most_rows * most_samples * ld;
-    float *memory = malloc((2 * floats + 4 * ld + (thins ? largest : 0)) * sizeof(float));
-    int32_t *places = malloc(2 * ld * sizeof(int32_t));
+    const int64_t floats = most_rows * most_samples * ld, of_rows = whole ? most_rows * ld : 0;
+    const int64_t of_samples = whole && !thins ? most_samples * (sizes[site] + 1) : 0;
+    float *memory =
+        malloc((2 * floats + 4 * ld + (thins ? largest : 0) + of_rows) * sizeof(float));
+    int32_t *places = malloc((2 * ld + of_samples) * sizeof(int32_t));
     const float **own = malloc((last + 1) * sizeof(float *));
     if (!memory || !places || !own) {
         free(memory), free(places), free(own);
         return -1;
     }
-    float *filled = memory + 2 * floats, *bias = filled + ld, *gathered = bias + 3 * ld;
+    float *filled = memory + 2 * floats, *bias = filled + ld;
+    float *negated = bias + 3 * ld, *gathered = negated + of_rows;
     for (int64_t row = 0; row < n_rows; row += most_rows) {
         const int64_t rows = n_rows - row < most_rows ? n_rows - row : most_rows;
+        const float *given = activations + row * sizes[site];
+        for (int64_t r = 0; whole && r < rows; r++)
+            for (int64_t k = 0; k < sizes[site]; k++)
+                negated[r * ld + k] = -scale * given[r * sizes[site] + k];
         for (int64_t begin = 0; begin < n_samples; begin += most_samples) {
             const int64_t samples =
                 n_samples - begin < most_samples ? n_samples - begin : most_samples;
             for (int64_t i = 0; i <= last; i++)
                 own[i] = masks[i] ? masks[i] + begin * sizes[i] : NULL;
-            Block block = {net, site, rows, samples, ld, own, memory, memory + floats, gathered,
-                           bias, places, places + ld};
-            for (int64_t s = 0; s < samples; s++)
+            Block block = {.net = net, .site = site, .rows = rows, .samples = samples, .ld = ld,
+                           .masks = own, .negated = negated, .hidden = memory,
+                           .next = memory + floats, .gathered = gathered, .bias = bias,
+                           .own = places, .others = places + ld, .dropped = places + 2 * ld};
+            if (whole) block.whole = whole + row * padded(sizes[site + 1]);
+            for (int64_t s = 0; s < samples && !whole; s++)
                 for (int64_t r = 0; r < rows; r++) {
                     float *to = block.hidden + (s * rows + r) * ld;
                     const float *mask = reads_out && site == last ? NULL : mask_of(&block, site, s);
-                    const float *from = activations + (row + r) * sizes[site];
+                    const float *from = given + r * sizes[site];
                     if (!mask) fill(from, sizes[site], to);
                     for (int64_t k = 0; mask && k < sizes[site]; k++) to[k] = from[k] * mask[k];
                 }
-            const int64_t end = last + !reads_out;
             if (thins) {
                 for (int64_t s = 0; s < samples; s++) pass_thinned(&block, s, end);
                 if ((end - site) % 2) turn(&block);
@@ -241,7 +348,7 @@ FAST int forward(const Network *net, int64_t n_layers, const float *x, int64_t n
         for (int64_t i = 0; i < n_layers; i++) {
             const Inputs inputs = {net->sizes[i], NULL, NULL};
             layer(hidden, ld, rows, inputs, net->sizes[i], net->sizes[i + 1],
-                  net->panels[i], net->biases[i], i < net->n_layers - 1, NULL, 1, next, ld);
+                  net->panels[i], net->biases[i], 0, i < net->n_layers - 1, NULL, 1, next, ld);
             float *free_again = hidden;
             hidden = next, next = free_again;
         }

@@ -11,7 +11,7 @@ from functools import cache
 log = logging.getLogger(__name__)
 
 # Of what is compiled; one that is left over from another version is not used.
-VERSION = 5
+VERSION = 6
 
 
 class Network(Structure):
@@ -45,6 +45,7 @@ class Question(Structure):
         ("is_reduced", c_int64),
         ("is_controlled", c_int64),
         ("is_gaussian", c_int64),
+        ("scale", c_float),
         ("means", POINTER(c_float)),
         ("variances", POINTER(c_float)),
         ("masks", POINTER(c_void_p)),
@@ -76,7 +77,10 @@ def load() -> ctypes.CDLL | None:
         log.warning("the compiled kernel is of another version: install Dropcast again")
         return None
     pointer, count = c_void_p, c_int64
-    library.draw.argtypes = [pointer, count, pointer, count, count, *[pointer] * 4]
+    library.draw.argtypes = [
+        pointer, count, pointer, pointer, c_float, count, count, *[pointer] * 4,
+    ]  # fmt: skip
+    library.make_whole.argtypes = [pointer, count, c_float, pointer, count, pointer]
     library.forward.argtypes = [pointer, count, pointer, count, pointer]
     library.linearise.argtypes = (
         [pointer] * 3 + [count] * 2 + [pointer] + [count] * 3 + [pointer] * 3

@@ -55,15 +55,15 @@ typedef struct {
     const int32_t *of_rows, *of_weights;
 } Inputs;
 
-/* One tile: R rows of `a`, 16 columns. */
+/* One tile: R rows of `a`, 16 columns, from sums that start at rows `lds` apart. */
 INLINE void tile(const int R, const int jumps_rows, const int jumps_weights, const float *a,
-                 int64_t lda, Inputs inputs, const float *panel, const float *bias, int is_hidden,
-                 const float *const *masks, float *out, int64_t ldo) {
+                 int64_t lda, Inputs inputs, const float *panel, const float *start, int64_t lds,
+                 int is_hidden, const float *const *masks, float *out, int64_t ldo) {
     v8 sum[TILE][2];
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++) {
-        sum[r][0] = *(const v8 *)bias;
-        sum[r][1] = *(const v8 *)(bias + 8);
+        sum[r][0] = *(const v8 *)(start + r * lds);
+        sum[r][1] = *(const v8 *)(start + r * lds + 8);
     }
     for (int64_t i = 0; i < inputs.count; i++) {
         const int64_t k = jumps_rows ? inputs.of_rows[i] : i;
@@ -85,11 +85,13 @@ INLINE void tile(const int R, const int jumps_rows, const int jumps_weights, con
     }
 }
 
-/* out (rows, padded n_out) = [ReLU](a @ weight + bias) [· mask]; row r has the mask
- * r / rows_per_mask of those given, each of n_out numbers. A panel has n_in rows. */
+/* out (rows, padded n_out) = [ReLU](a @ weight + start) [· mask]; row r has the mask
+ * r / rows_per_mask of those given, each of n_out numbers, and starts from row r of `start`, rows of
+ * which are `lds` apart (0: all from a bias). A panel has n_in rows. */
 INLINE void layer(const float *a, int64_t lda, int64_t rows, Inputs inputs, int64_t n_in,
-                  int64_t n_out, const float *panels, const float *bias, int is_hidden,
-                  const float *mask, int64_t rows_per_mask, float *out, int64_t ldo) {
+                  int64_t n_out, const float *panels, const float *start, int64_t lds,
+                  int is_hidden, const float *mask, int64_t rows_per_mask, float *out,
+                  int64_t ldo) {
     const int64_t n_tiles = (rows + TILE - 1) / TILE;
     const int jumps = (inputs.of_rows != NULL) + 2 * (inputs.of_weights != NULL);
     for (int64_t column = 0; column < n_out; column += WIDTH, panels += n_in * WIDTH) {
@@ -111,8 +113,8 @@ INLINE void layer(const float *a, int64_t lda, int64_t rows, Inputs inputs, int6
             float *to = out + first * ldo + column;
 #define OF_HEIGHT(R, JUMPS)                                                                       \
     case R + 8 * (JUMPS):                                                                         \
-        tile(R, (JUMPS) & 1, (JUMPS) & 2, from, lda, inputs, panels, bias + column, is_hidden,    \
-             mask ? masks : NULL, to, ldo);                                                       \
+        tile(R, (JUMPS) & 1, (JUMPS) & 2, from, lda, inputs, panels,                              \
+             start + first * lds + column, lds, is_hidden, mask ? masks : NULL, to, ldo);         \
         break;
 #define THAT_JUMPS(JUMPS)                                                                         \
     OF_HEIGHT(1, JUMPS) OF_HEIGHT(2, JUMPS) OF_HEIGHT(3, JUMPS)                                   \

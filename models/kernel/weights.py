@@ -87,32 +87,50 @@ class Weights:
         x, out = self.checked(x), torch.empty((x.shape[0], self.sizes[-1]))
 
         def predict(rows: slice) -> None:
-            self._draw(0, x[rows], self._no_masks, (1.0, 0.0), out[None, rows], None)
+            self._draw(0, x[rows], None, 0.0, self._no_masks, (1.0, 0.0), out[None, rows], None)
 
         share(x.shape[0], self.products_per_row, predict)
+        return out
+
+    def make_whole(self, site: int, activations: Tensor, scale: float) -> Tensor:
+        """What the layer of that site says, (N, size filled up), of activations (N, H) none of
+        which is dropped; kept ones are multiplied by the scale."""
+        activations = activations.contiguous()
+        n_rows = activations.shape[0]
+        out = torch.empty((n_rows, -self.sizes[site + 1] // WIDTH * -WIDTH))
+        check(
+            compiled().make_whole(
+                self.address, site, scale, activations.data_ptr(), n_rows, out.data_ptr()
+            )
+        )
         return out
 
     def draw(
         self,
         site: int,
         activations: Tensor,
+        whole: Tensor | None,
+        scale: float,
         masks: Masks,
         noise: tuple[float, float],
         out: Tensor,
         conditional: Tensor | None,
     ) -> None:
-        """As `models.sampling.draw_block`, from activations (N, H) that reach a site; `noise` is
-        mean and variance of that before the last layer."""
+        """As `models.sampling.draw_block`, from activations (N, H) that reach a site; `whole` is
+        what `make_whole` gives for that scale, where it drops few units, and `noise` mean and
+        variance of that before the last layer."""
         activations = activations.contiguous()
         masks = [None if mask is None else mask.contiguous() for mask in masks]
 
         def draw(samples: slice) -> None:
             if samples.stop - samples.start == out.shape[0]:
-                self._draw(site, activations, masks, noise, out, conditional)
+                self._draw(site, activations, whole, scale, masks, noise, out, conditional)
                 return
             self._draw(
                 site,
                 activations,
+                whole,
+                scale,
                 [None if mask is None else mask[samples] for mask in masks],
                 noise,
                 out[samples],
@@ -125,6 +143,8 @@ class Weights:
         self,
         site: int,
         activations: Tensor,
+        whole: Tensor | None,
+        scale: float,
         masks: Masks,
         noise: tuple[float, float],
         out: Tensor,
@@ -136,6 +156,8 @@ class Weights:
                 self.address,
                 site,
                 activations.data_ptr(),
+                None if whole is None else whole.data_ptr(),
+                scale,
                 activations.shape[0],
                 out.shape[0],
                 (c_void_p * len(places))(*places),

@@ -32,6 +32,8 @@ NETWORKS = {
     "half dropped": MLPConfig(13, 1, (70, 60, 50), p=0.5, input_p=0.5),
     "half of classes dropped": MLPConfig(9, 4, (70, 60, 50), p=0.6, head="classification"),
     "classes": MLPConfig(6, 3, (40, 30), p=0.2, head="classification", eval_temperature=1.5),
+    "few dropped": MLPConfig(13, 2, (150, 83, 20), p=(0.1, 0.3, 0.5)),
+    "few of classes dropped": MLPConfig(9, 70, (90,), p=0.2, head="classification"),
     "many classes": MLPConfig(6, 37, (40,), p=0.2, input_p=0.1, head="classification"),
 }
 
@@ -103,7 +105,16 @@ def test_estimates_are_the_same_by_both(
         assert_same(getattr(found, key), value)
 
 
-@pytest.mark.parametrize("name", ["plain", "half dropped", "half of classes dropped"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "plain",
+        "half dropped",
+        "half of classes dropped",
+        "few dropped",
+        "few of classes dropped",
+    ],
+)
 def test_a_row_has_the_same_bits_in_any_company_and_for_any_number_of_threads(name: str) -> None:
     plan, _ = both(name)
     x = torch.randn(300, plan.config.in_features)
