@@ -2,7 +2,8 @@
 
     python -m benchmarks soak --minutes 15
 
-Clients ask in turn for mixed things while an alias moves and jobs train.
+Clients ask in turn for mixed things while an alias moves and jobs train; the version that a job
+makes is deleted again, so that what is there stays as much as it is.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import itertools
 import json
 import random
+import re
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -37,13 +39,23 @@ ROW = [540, 0, 0, 162, 2.5, 1040, 676, 28]
 BIRD = {"island": "Biscoe", "bill_length_mm": 46.5, "flipper_length_mm": 192, "body_mass_g": 3500}
 
 
+@dataclass(frozen=True)
+class Look:
+    """The process after so many seconds: resident memory (MB), open files and threads by name."""
+
+    at: float
+    memory: float
+    files: Counter[str]
+    threads: Counter[str]
+
+
 @dataclass
 class Seen:
     """What came back by kind of request, and the process by the second."""
 
     statuses: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    looks: list[tuple[float, float, int, int]] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -97,7 +109,7 @@ async def _soak(service: LocalService, seconds: float) -> Seen:
     seen = Seen()
     job = await _job(service.port)
     # The version that the alias moves to and fro.
-    assert await _train(service.port, job) == "succeeded"
+    assert (await _train(service.port, job))["status"] == "succeeded"
     ends = time.perf_counter() + seconds
     async with asyncio.TaskGroup() as group:
         for i in range(CLIENTS):
@@ -145,28 +157,30 @@ async def _job(port: int) -> dict[str, Any]:
     }
 
 
-async def _train(port: int, job: dict[str, Any]) -> str:
-    """How the job ended."""
+async def _train(port: int, job: dict[str, Any]) -> dict[str, Any]:
+    """The job, once it has ended."""
     answer = await ask(port, prepare("POST", "/v1/training_jobs", job))
     if answer.status != 202:
-        return f"refused with {answer.status}"
-    return await _until_done(port, str(json.loads(answer.body)["id"]))
-
-
-async def _until_done(port: int, job: str) -> str:
+        return {"status": f"refused with {answer.status}"}
+    path = f"/v1/training_jobs/{json.loads(answer.body)['id']}"
     while True:
-        answer = await ask(port, prepare("GET", f"/v1/training_jobs/{job}"))
+        answer = await ask(port, prepare("GET", path))
         if answer.status == 200:
-            status = str(json.loads(answer.body)["status"])
-            if status not in ("queued", "running"):
-                return status
+            found: dict[str, Any] = json.loads(answer.body)
+            if found["status"] not in ("queued", "running"):
+                return found
         await asyncio.sleep(0.5)
 
 
 async def _keep_training(port: int, job: dict[str, Any], seen: Seen, ends: float) -> None:
     while time.perf_counter() < ends:
-        status = await _train(port, job)
-        seen.statuses["job"][200 if status == "succeeded" else -500] += 1
+        ended = await _train(port, job)
+        seen.statuses["job"][200 if ended["status"] == "succeeded" else -500] += 1
+        if ended["status"] == "succeeded":
+            path = f"/v1/models/concrete/versions/{ended['result']['version']}"
+            answer = await ask(port, prepare("DELETE", path))
+            right = answer.status in (204, 503)
+            seen.statuses["version deleted"][answer.status if right else -answer.status] += 1
 
 
 async def _look(pid: int, seen: Seen, ends: float) -> None:
@@ -174,10 +188,17 @@ async def _look(pid: int, seen: Seen, ends: float) -> None:
     process = Path(f"/proc/{pid}")
     while time.perf_counter() < ends:
         with contextlib.suppress(OSError):
-            files = len(list((process / "fd").iterdir()))
-            threads = len(list((process / "task").iterdir()))
-            seen.looks.append((time.perf_counter() - started, resident(pid), files, threads))
+            files = Counter(_named(file.readlink()) for file in (process / "fd").iterdir())
+            threads = Counter(
+                (thread / "comm").read_text().strip() for thread in (process / "task").iterdir()
+            )
+            seen.looks.append(Look(time.perf_counter() - started, resident(pid), files, threads))
         await asyncio.sleep(SECONDS_PER_LOOK)
+
+
+def _named(target: Path) -> str:
+    """What an open file is: its last name, without what numbers it."""
+    return re.sub(r"[0-9a-f]{8,}|\d+", "#", target.name)
 
 
 def _print(seen: Seen, seconds: float) -> None:
@@ -202,13 +223,19 @@ def _spread(seen: Seen, kind: str) -> tuple[str, str]:
 
 
 def _growth(seen: Seen) -> Iterator[str]:
-    """How memory, files and threads went, once warm."""
+    """How memory, files and threads went, once warm, and which of these are more at the end."""
     warm = seen.looks[int(WARM_UP * len(seen.looks)) :]
-    minutes = [at / 60.0 for at, *_ in warm]
-    for name, column, unit in (("memory", 1, " MB"), ("open files", 2, ""), ("threads", 3, "")):
-        values = [float(look[column]) for look in warm]
+    minutes = [look.at / 60.0 for look in warm]
+    for name, unit, values in (
+        ("memory", " MB", [look.memory for look in warm]),
+        ("open files", "", [float(look.files.total()) for look in warm]),
+        ("threads", "", [float(look.threads.total()) for look in warm]),
+    ):
         slope = linear_regression(minutes, values).slope
         yield (
             f"{name}: {values[0]:.0f}{unit} when warm, {values[-1]:.0f}{unit} at the end, at most "
             f"{max(values):.0f}{unit}; slope {slope:+.2f}{unit} a minute"
         )
+    before, after = warm[0], warm[-1]
+    more = (after.files - before.files) + (after.threads - before.threads)
+    yield "more at the end: " + (", ".join(f"{n} {name}" for name, n in more.items()) or "nothing")

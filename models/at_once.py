@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from torch import Tensor
 
 from models import kernel
 from models.kernel.sharing import CALL_PRODUCTS
-from models.plan import Plan, first_noisy_site, whole_scale
+from models.plan import Plan
 from models.sampling import open_stream, samples_per_block
 from models.table import Target
-from models.uncertainty import RegressionSummary
+from models.uncertainty import RegressionSummary, check_finite
 from models.variance_reduction import MOST_SAMPLES_PER_DESIGN, RULES, in_units, is_gaussian
 
 
@@ -24,21 +25,26 @@ def summarise_at_once(
     quantiles: Sequence[float],
 ) -> RegressionSummary | None:  # fmt: skip
     """The summary of the rows x (N, D) by `mc`, `stratified` or `control_variate`; None if it is
-    not small, or not a regression that the kernel knows."""
+    not small, or not a regression that the kernel knows.
+
+    Raises:
+        NonFiniteError: an output is not a finite number.
+    """
     if plan.kernel is None or plan.config.head != "regression":
         return None
-    products = len(x) * n_samples * plan.products_per_row
+    per_sample = plan.products_per_row + kernel.QUANTILE_PRODUCTS * (1 + len(quantiles))
+    products = x.shape[0] * n_samples * per_sample
     if products > CALL_PRODUCTS or n_samples > samples_per_block(plan):
         return None
-    site, last = first_noisy_site(plan), len(plan.sites) - 1
+    site, last = plan.first_noisy_site, len(plan.sites) - 1
     reduced, design = None, None
     if estimator != "mc":
-        sampled = [i for i in range(site, last) if plan.sites[i].is_active]
+        sampled = [i for i in range(site, last) if plan.moments[i][1] > 0.0]
         reduced = estimator == "control_variate", is_gaussian(plan, sampled), RULES
         design = min(n_samples, MOST_SAMPLES_PER_DESIGN)
     masks = open_stream(plan, seed, n_samples, samples_per_design=design).take(n_samples)
-    moments = [site.moments for site in plan.sites]
     found = kernel.answer(
-        plan.kernel, x, moments, site, masks, n_samples, quantiles, reduced, whole_scale(plan)
+        plan.kernel, x, plan.moments, site, masks, quantiles, reduced, plan.whole_scale
     )
+    check_finite(np.isfinite(found).all(axis=1))
     return in_units(target, found)

@@ -178,18 +178,19 @@ def estimate(
     if draw.estimator == "analytic":
         return _estimate_analytically(plan, target, x, draw, analytic_gap)
     summary = _summarise_at_once(plan, target, x, draw)
-    parts, kept, samples_used = [], [], draw.n_samples
-    for rows in _row_blocks(plan, x, draw) if summary is None else ():
-        drawn = _draw(plan, target, x[rows], draw)
-        raw = drawn.raw if isinstance(drawn, Reduced) else _to_array(drawn)
-        samples_used = len(raw)
-        check_finite(np.isfinite(raw).all(axis=(0, 2)), rows.start)
-        parts.append(_summarise(target, drawn, draw))
-        if draw.keep_samples:
-            kept.append(_decoded(target, raw))
+    kept, samples_used = [], draw.n_samples
     if summary is None:
+        parts = []
+        for rows in _row_blocks(plan, x, draw):
+            drawn = _draw(plan, target, x[rows], draw)
+            raw = drawn.raw if isinstance(drawn, Reduced) else _to_array(drawn)
+            samples_used = len(raw)
+            check_finite(np.isfinite(raw).all(axis=(0, 2)), rows.start)
+            parts.append(_summarise(target, drawn, draw))
+            if draw.keep_samples:
+                kept.append(_decoded(target, raw))
         summary = join(parts)
-    check_finite(is_finite(summary))
+        check_finite(is_finite(summary))
     worth = _worth(plan, target) if samples_used >= LEAST_AUTO_SAMPLES else 1.0
     return Estimate(
         summary,
@@ -235,7 +236,7 @@ def _row_blocks(plan: Plan, x: Tensor, draw: Draw) -> Iterator[slice]:
 
 def _floats_per_row(plan: Plan, n_samples: int) -> int:
     outputs = plan.config.raw_features
-    return outputs * (n_samples + outputs + max(plan.config.in_features, *plan.config.hidden))
+    return outputs * (n_samples + outputs + max((plan.config.in_features, *plan.config.hidden)))
 
 
 def linearised_floats_per_row(plan: Plan) -> int:

@@ -152,8 +152,7 @@ def expand(plan: Plan, prefix: Prefix) -> Expansion:
     n_outputs = 1 if is_regression else plan.config.out_features
     if plan.kernel is not None:
         end = len(plan.sites) - is_regression
-        moments = [site.moments for site in plan.sites]
-        return plan.kernel.linearise(moments, prefix.site, end, prefix.activations, n_outputs)
+        return plan.kernel.linearise(plan.moments, prefix.site, end, prefix.activations, n_outputs)
     expansion = linearise(plan, prefix, n_outputs)
     return expansion.without_last_site() if is_regression else expansion
 
@@ -171,7 +170,7 @@ def linearise(plan: Plan, prefix: Prefix, n_outputs: int) -> Linearisation:
     gates: dict[int, Tensor] = {}
     for i in range(prefix.site, last + 1):
         inputs[i] = mean[:n_rows], square[:n_rows]
-        m, v = plan.sites[i].moments
+        m, v = plan.moments[i]
         at = torch.addmm(plan.biases[i], m * mean, plan.weights[i])
         if i < last:
             variance = ((v + m * m) * square - (m * mean).square()).clamp_(min=0.0)
@@ -188,7 +187,7 @@ def linearise(plan: Plan, prefix: Prefix, n_outputs: int) -> Linearisation:
             slopes = back * (plan.sites[i + 1].moments[0] * gates[i])[:, None]
             flat = slopes.reshape(-1, slopes.shape[2])
             back = rowwise(flat, plan.weights[i].t()).reshape(len(mean), n_outputs, -1)
-        if plan.sites[i].is_active:
+        if plan.moments[i][1] > 0.0:
             effects.append(SiteEffect(i, *inputs[i], slopes[:n_rows], back[:n_rows]))
     if plan.config.head == "regression":
         raw[:, plan.config.out_features :].clamp_(*LOG_VARIANCE_RANGE)

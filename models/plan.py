@@ -50,10 +50,29 @@ class Plan:
     def is_stochastic(self) -> bool:
         return bool(self.probabilities)
 
-    @property
+    @cached_property
     def noise_per_sample(self) -> int:
         """Mask values of one sample."""
         return sum(site.size for site in self.sites if site.is_active)
+
+    @cached_property
+    def first_noisy_site(self) -> int:
+        """The first active site, or else the last one."""
+        active = (i for i, site in enumerate(self.sites) if site.is_active)
+        return next(active, len(self.sites) - 1)
+
+    @cached_property
+    def whole_scale(self) -> float:
+        """The factor of what the first active site keeps, if it drops few units, so that to take
+        these away is less work than to add up the others; otherwise 0."""
+        site = self.sites[self.first_noisy_site]
+        is_few = site.is_active and site.is_binary and site.p <= MOST_TAKEN_AWAY
+        return inverted_scale(site.p) if is_few else 0.0
+
+    @cached_property
+    def moments(self) -> tuple[tuple[float, float], ...]:
+        """Mean and variance of the noise at each site."""
+        return tuple(site.moments for site in self.sites)
 
     @cached_property
     def probabilities(self) -> tuple[float, ...]:
@@ -142,28 +161,16 @@ class Prefix:
     whole: Tensor | None = None
 
 
-def first_noisy_site(plan: Plan) -> int:
-    """The first active site, or else the last one."""
-    active = (i for i, site in enumerate(plan.sites) if site.is_active)
-    return next(active, len(plan.sites) - 1)
-
-
-def whole_scale(plan: Plan) -> float:
-    """The factor of what the first active site keeps, if it drops few units, so that to take
-    these away is less work than to add up the others; otherwise 0."""
-    site = plan.sites[first_noisy_site(plan)]
-    is_few = site.is_active and site.is_binary and site.p <= MOST_TAKEN_AWAY
-    return inverted_scale(site.p) if is_few else 0.0
-
-
 def make_prefix(plan: Plan, x: Tensor) -> Prefix:
     """The network before its first active dropout, applied to inputs (N, D)."""
     x = x.to(plan.device)
-    site = first_noisy_site(plan)
+    site = plan.first_noisy_site
     if plan.kernel is not None:
-        reached = plan.kernel.forward(x, site) if site else x
-        scale = whole_scale(plan)
-        return Prefix(site, reached, plan.kernel.make_whole(site, reached, scale) if scale else None)
+        reached = plan.kernel.forward(x, site) if site else plan.kernel.checked(x)
+        scale = plan.whole_scale
+        return Prefix(
+            site, reached, plan.kernel.make_whole(site, reached, scale) if scale else None
+        )
     activation = ACTIVATIONS[plan.config.activation]
     for weight, bias in zip(plan.weights[:site], plan.biases[:site], strict=True):
         x = activation(product(x, weight, bias))

@@ -5,7 +5,7 @@ Five exact reductions of the textbook loop over `train()`:
 - what precedes the first active dropout does not depend on the sample: once per row;
 - sample t is one thinned network for all rows, so masks are (T, H) and not (T, N, H);
 - where the first active dropout drops few units, all samples share the product with all of
-  them, and take away what they drop (`models.plan.whole_scale`; compiled code alone does this);
+  them, and take away what they drop (`Plan.whole_scale`; compiled code alone does this);
 - the samples of a row meet each other weight matrix in one product, or, where that is less work,
   kept units alone meet (`models.thinning`);
 - rows and samples are cut into blocks that fit a cache, whatever N and T.
@@ -35,7 +35,6 @@ from models.plan import (
     make_prefix,
     predict,
     product,
-    whole_scale,
 )
 
 __all__ = [
@@ -128,7 +127,7 @@ def draw_block(
         stop_if_cancelled()
         noise = plan.sites[-1].moments
         plan.kernel.draw(
-            prefix.site, prefix.activations, prefix.whole, whole_scale(plan), masks, noise, out,
+            prefix.site, prefix.activations, prefix.whole, plan.whole_scale, masks, noise, out,
             conditional,
         )  # fmt: skip
         return

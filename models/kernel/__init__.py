@@ -1,4 +1,4 @@
-"""The arithmetic of one processor, compiled: thinned networks, linearisation, quantiles.
+"""The arithmetic of one processor, compiled: masks, thinned networks, linearisation, summaries.
 
 Installing Dropcast compiles it where there is a C compiler. Where there is none, and for networks
 that it does not know (`Weights.of`), torch and NumPy compute the same, slower where numbers are
@@ -58,7 +58,7 @@ def fill_masks(
 
 def mixture_quantiles(means: np.ndarray, stds: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     """The quantiles (N, Q) of N equal mixtures of T Gaussians, from (N, T) means and stds."""
-    means, stds = np.ascontiguousarray(means), np.ascontiguousarray(stds)
+    means, stds = (np.ascontiguousarray(each, dtype=np.float64) for each in (means, stds))
     n_rows, n_samples = means.shape
     out = np.empty((n_rows, len(levels)))
     asked, normal = _levels(tuple(levels))
@@ -130,34 +130,41 @@ def summarise_samples(raw: Tensor, levels: Sequence[float]) -> np.ndarray:
 def answer(
     weights: Weights,
     x: Tensor,
-    moments: Sequence[tuple[float, float]],
+    moments: tuple[tuple[float, float], ...],
     site: int,
     masks: Sequence[Tensor | None],
-    n_samples: int,
     levels: Sequence[float],
     reduced: tuple[bool, bool, Rules] | None,
     scale: float,
 ) -> np.ndarray:
     """The summary (N, 4 + Q) of a regression for inputs (N, D), as `summarise_samples` or, if
     `reduced`, as `summarise` gives it: whether the linearisation is a control variate, whether
-    its mean counts, and by which rules. Masks are of the layers from the first noisy one,
-    `site`, on, `moments` mean and variance of each layer's noise, and `scale` that of
+    its mean counts, and by which rules. `site` is the first noisy layer, `masks` are those before
+    each layer, or None, `moments` mean and variance of each layer's noise, and `scale` that of
     `Weights.make_whole`, or 0."""
     x = weights.checked(x)
     out = np.empty((x.shape[0], 4 + len(levels)))
-    n, (means, variances) = len(moments), zip(*moments, strict=True)
     masks = [None if mask is None else mask.contiguous() for mask in masks]
     places = [None if mask is None else mask.data_ptr() for mask in masks]
+    n_samples = next(mask.shape[0] for mask in masks if mask is not None)
     is_controlled, is_gaussian, rules = reduced or (False, False, Rules())
     asked = Question(
         site, n_samples, reduced is not None, is_controlled, is_gaussian, scale,
-        (c_float * n)(*means), (c_float * n)(*variances), (c_void_p * n)(*places),
+        *_noise(moments), (c_void_p * len(places))(*places),
         rules, len(levels), *_levels(tuple(levels)),
     )  # fmt: skip
     check(
         compiled().answer(weights.address, byref(asked), x.data_ptr(), x.shape[0], out.ctypes.data)
     )
     return out
+
+
+@lru_cache(1024)
+def _noise(moments: tuple[tuple[float, float], ...]) -> tuple[Array[c_float], Array[c_float]]:
+    """Means, and variances."""
+    means, variances = zip(*moments, strict=True)
+    kind = c_float * len(moments)
+    return kind(*means), kind(*variances)
 
 
 @lru_cache(1024)

@@ -6,10 +6,14 @@
 
 int kernel_version(void) { return KERNEL_VERSION; }
 
-/* Rows of a block: their activations fit a cache. From so many rows on that share a mask what it
- * drops is left out. To gather one weight takes as long as so many multiply-adds. Panels whose sums
- * keep the processor busy where there is one row. */
-enum { BLOCK = 96, MOST_THINNED = 256, LEAST_TO_THIN = 4, GATHER_COST = 40, FEW = 4 };
+/* Rows of a block, of all its samples or, where what a mask drops is left out, of one: their
+ * activations fit a cache. */
+enum { BLOCK = 96, MOST_THINNED = 256 };
+/* So many rows have to share a mask for that; to gather one weight takes as long as so many
+ * multiply-adds. */
+enum { LEAST_TO_THIN = 4, GATHER_COST = 40 };
+/* Panels of a single row whose sums keep the processor busy. */
+enum { FEW = 4 };
 
 /* The units that a mask drops, or those that it does not; returns how many. */
 INLINE int64_t find(const int is_dropped, const float *mask, int64_t size, int32_t *found) {

@@ -1,4 +1,4 @@
-/* The arithmetic of small requests: thinned networks, their linearisation, quantiles of mixtures.
+/* The arithmetic of small requests: masks, thinned networks, their linearisation, moments, quantiles.
  *
  * What torch does with a few hundred numbers takes microseconds a call whatever the size, and an
  * answer needs hundreds of calls; here it is one. The Python modules beside it call it, and
@@ -6,8 +6,8 @@
  * compiled.
  *
  * Matrices are row-major float32. Weights lie in panels of 16 columns: (out / 16, in, 16), the
- * last filled up with zeros. A sum over inputs goes in their order, one fused multiply-add after
- * the other, so that a row's bits depend on nothing beside it; a unit that is dropped adds
+ * last filled up with zeros. A sum over inputs goes in their order, one multiply-add after the other
+ * (fused where the processor can), so that a row's bits depend on nothing beside it; a unit that is dropped adds
  * nothing, and may be left out.
  */
 
@@ -19,10 +19,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#if !defined(__x86_64__) || !defined(__GNUC__) || defined(__clang__)
+#define FAST
+#elif __GNUC__ >= 12
 #define FAST __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
-#define FAST
+#define FAST __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
 #endif
 #define INLINE static inline __attribute__((always_inline))
 

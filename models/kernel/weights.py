@@ -179,14 +179,15 @@ class Weights:
         the last exclusive, from activations (N, H) that reach the first of them; `moments` are
         mean and variance of each layer's noise."""
         activations, n_rows = activations.contiguous(), activations.shape[0]
-        noisy = tuple(i for i in range(site, end) if moments[i][1] > 0.0)
+        means, variances = (
+            (c_float * len(moments))(*column) for column in zip(*moments, strict=True)
+        )
+        # In the numbers that compiled code compares: a tiny variance is none there.
+        noisy = tuple(i for i in range(site, end) if variances[i] > 0.0)
         n_units = sum(self.sizes[i] for i in noisy)
         mean = torch.empty((n_rows, self.sizes[-1]))
         sensitivity = torch.empty((n_rows, n_outputs, n_units))
         covariance = np.empty((n_rows, n_outputs, n_outputs))
-        means, variances = (
-            (c_float * len(moments))(*column) for column in zip(*moments, strict=True)
-        )
 
         def linearise(rows: slice) -> None:
             check(

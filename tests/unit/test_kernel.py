@@ -202,3 +202,10 @@ def test_no_rows_are_no_outputs_and_rows_of_another_width_are_refused() -> None:
     assert torch.equal(predict(plan, doubles), predict(plan, doubles.float()))
     with pytest.raises(ValueError, match="13 columns"):
         predict(plan, torch.randn(2, 12))
+    # Where the first layer drops inputs nothing precedes it.
+    plan, _ = both("half dropped")
+    doubles = torch.randn(2, 13, dtype=torch.float64)
+    drawn = (sample(plan, x, seed=0, n_samples=3) for x in (doubles, doubles.float()))
+    assert torch.equal(*drawn)
+    with pytest.raises(ValueError, match="13 columns"):
+        sample(plan, torch.randn(2, 12), seed=0, n_samples=3)
