@@ -12,6 +12,7 @@ from typing import IO, Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from service.cards import brief_cards
 from service.database import Database, now, take_turn
 from service.errors import ConflictError, NotFoundError, StorageError
 from service.model_names import NAME, artifact_name, check_name, listed, no_such_model
@@ -256,10 +257,7 @@ class Registry:
             session.delete(found)
 
     def _describe(self, session: Session, model: Model) -> dict[str, Any]:
-        query = sa.select(Version.card).where(Version.model == model.name)
-        newest_first = session.scalars(query.order_by(Version.version.desc()))
-        # One at a time: all reports together would be most of the memory, only to be left out.
-        versions = [_brief(card) for card in newest_first.yield_per(1)]
+        versions = brief_cards(session, model.name)
         aliases = session.scalars(sa.select(Alias).where(Alias.model == model.name))
         return {
             "model": model.name,
@@ -281,11 +279,6 @@ class Registry:
         if not numbers:
             raise no_such_model(session, model)
         raise NotFoundError(f"{model} has no version {version!r} (it has {listed(numbers)})")
-
-
-def _brief(card: Mapping[str, Any]) -> dict[str, Any]:
-    """The card as lists have it: without what is only for one version to be looked at."""
-    return {name: value for name, value in card.items() if name != "report"}
 
 
 def _take_turn(session: Session, model: str) -> None:
