@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models import kernel
 from models.dropout import inverted_scale
+from models.kernel.training import drop_values
 from models.mlp import MLPConfig
 
 WORD = 2**16
@@ -55,6 +57,9 @@ class TrainingMasks:
         factors = self._factors[:size]
         if values.is_cuda:
             factors.bernoulli_(1.0 - p).mul_(scale)
+        elif kernel.is_available() and values.dtype == torch.float32:
+            drop_values(self._bits, values, round(p * WORD), scale)
+            return values
         else:
             raw = cast("np.ndarray", self._bits.random_raw(-(-size // 4)))
             words = raw.astype("<u8", copy=False).view("<u2")[:size]

@@ -128,7 +128,14 @@ class Run:
         self._average_weights = flatten(self.average.parameters())
         n_decayed = sum(parameter.numel() for parameter in self.network.linears.parameters())
         # Concrete dropout's log odds come last: decay would pull them to zero, which is p = 1/2.
-        self.optimiser = AdamW(self._weights, self._gradients, n_decayed, options.weight_decay)
+        self.optimiser = AdamW(
+            self._weights,
+            self._gradients,
+            self._average_weights,
+            n_decayed,
+            options.weight_decay,
+            options.gradient_clip,
+        )
         assert options.batch_size is not None
         self._masks = TrainingMasks(config, options.batch_size, training.x.device, options.seed)
         self._put_gradients = self._make_objective()
@@ -175,10 +182,7 @@ class Run:
         total = torch.zeros((), device=self.training.x.device)
         for x, y in self._batches():
             loss = self._put_gradients(x, y)
-            self._clip()
-            self.optimiser.step(self.state.learning_rate)
-            self._constrain()
-            self._follow()
+            self._move()
             total.add_(loss, alpha=len(x))
         return self._close_epoch(total.item() / len(self.training))
 
@@ -191,27 +195,20 @@ class Run:
             x, y = self.training.x[rows], self.training.y[rows]
             yield from zip(torch.split(x, size), torch.split(y, size), strict=True)
 
-    def _clip(self) -> None:
-        """Shortens the whole gradient to `gradient_clip`."""
-        longest = self.options.gradient_clip
-        if longest is not None:
-            factor = longest / (torch.dot(self._gradients, self._gradients).sqrt_() + 1e-6)
-            # A look at the factor would make a GPU wait.
-            if self._gradients.is_cuda or factor < 1.0:
-                self._gradients.mul_(factor.clamp_(max=1.0))
-
     @torch.no_grad()
-    def _constrain(self) -> None:
-        if self.options.max_norm is not None:
-            for linear in self.network.linears[:-1]:
-                weight = cast("Tensor", linear.weight)
-                weight.copy_(weight.renorm(2, 0, self.options.max_norm))
-
-    def _follow(self) -> None:
-        """Moves the running mean; young, it is the plain mean of what it has seen."""
+    def _move(self) -> None:
+        """One step of the weights, and of their running mean; young, that is the plain mean of what
+        it has seen."""
         self.state.steps += 1
-        step = max(1.0 - self.options.averaging, 1.0 / self.state.steps)
-        self._average_weights.lerp_(self._weights, step)
+        averaging = max(1.0 - self.options.averaging, 1.0 / self.state.steps)
+        if self.options.max_norm is None:
+            self.optimiser.step(self.state.learning_rate, averaging)
+            return
+        self.optimiser.step(self.state.learning_rate)
+        for linear in self.network.linears[:-1]:
+            weight = cast("Tensor", linear.weight)
+            weight.copy_(weight.renorm(2, 0, self.options.max_norm))
+        self._average_weights.lerp_(self._weights, averaging)
 
     def _balance(self) -> Tensor | None:
         if self.options.class_weights is None or self.network.config.head != "classification":

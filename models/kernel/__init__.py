@@ -43,13 +43,11 @@ def fill_masks(
     """The masks (S, size) of the next samples, for sites of a size each, a threshold below which
     a 32-bit word drops, and a scale of what is kept; a sample takes `width` words, an even number.
     The generator is left behind them."""
-    state = bits.state["state"]
-    halves = [part for number in (state["state"], state["inc"]) for part in divmod(number, 2**64)]
     masks = [torch.empty((n_samples, size)) for size, _, _ in sites]
     described = [Site(*site, mask.data_ptr()) for site, mask in zip(sites, masks, strict=True)]
     check(
         compiled().fill_masks(
-            (c_uint64 * 4)(*halves), n_samples, width, (Site * len(sites))(*described), len(sites)
+            generator_state(bits), n_samples, width, (Site * len(sites))(*described), len(sites)
         )
     )
     bits.advance(n_samples * width // 2)
@@ -157,6 +155,13 @@ def answer(
         compiled().answer(weights.address, byref(asked), x.data_ptr(), x.shape[0], out.ctypes.data)
     )
     return out
+
+
+def generator_state(bits: np.random.PCG64DXSM) -> Array[c_uint64]:
+    """State and increment, high halves first."""
+    state = bits.state["state"]
+    halves = [part for number in (state["state"], state["inc"]) for part in divmod(number, 2**64)]
+    return (c_uint64 * 4)(*halves)
 
 
 @lru_cache(1024)

@@ -2,7 +2,7 @@
 
 #include "network.h"
 
-#define KERNEL_VERSION 6
+#define KERNEL_VERSION 7
 
 int kernel_version(void) { return KERNEL_VERSION; }
 

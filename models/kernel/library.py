@@ -11,7 +11,7 @@ from functools import cache
 log = logging.getLogger(__name__)
 
 # Of what is compiled; one that is left over from another version is not used.
-VERSION = 6
+VERSION = 7
 
 
 class Network(Structure):
@@ -56,6 +56,22 @@ class Question(Structure):
     )
 
 
+class Step(Structure):
+    """As in `training.c`."""
+
+    _fields_ = (
+        *(
+            (name, c_double)
+            for name in (
+                "learning_rate", "weight_decay", "beta1", "beta2", "epsilon", "longest",
+                "averaging",
+            )
+        ),
+        ("n_decayed", c_int64),
+        ("number", c_int64),
+    )  # fmt: skip
+
+
 class Site(Structure):
     """As in `masks.c`."""
 
@@ -95,6 +111,13 @@ def load() -> ctypes.CDLL | None:
     library.summarise.argtypes = [*[pointer] * 5, *[count] * 6, *[pointer] * 3, count, pointer]
     library.summarise_samples.argtypes = [pointer, *[count] * 5, pointer, pointer, count, pointer]
     library.answer.argtypes = [pointer, pointer, pointer, count, pointer]
+    library.drop_values.argtypes = [pointer, count, c_uint32, c_float, pointer]
+    library.squared_error.argtypes = [
+        pointer, pointer, count, count, count, c_float, c_float, pointer,
+    ]  # fmt: skip
+    library.squared_error.restype = c_double
+    library.descend.argtypes = [*[pointer] * 5, count, pointer]
+    library.drop_values.restype = library.descend.restype = None
     library.add_linear_part.restype = library.mixture_quantiles.restype = None
     return library
 

@@ -49,7 +49,7 @@ class Weights:
             *LOG_VARIANCE_RANGE,
         )
         self.address = byref(self._network)
-        self._no_masks: list[Tensor | None] = [None] * n
+        self._no_masks = (c_void_p * n)()
 
     @classmethod
     def of(
@@ -85,9 +85,17 @@ class Weights:
     def predict(self, x: Tensor) -> Tensor:
         """Raw outputs (N, K) without noise, from inputs (N, D)."""
         x, out = self.checked(x), torch.empty((x.shape[0], self.sizes[-1]))
+        n_in, n_out = self.sizes[0], self.sizes[-1]
+        inputs, outputs = x.data_ptr(), out.data_ptr()
 
         def predict(rows: slice) -> None:
-            self._draw(0, x[rows], None, 0.0, self._no_masks, (1.0, 0.0), out[None, rows], None)
+            check(
+                compiled().draw(
+                    self.address, 0, inputs + 4 * n_in * rows.start, None, 0.0,
+                    rows.stop - rows.start, 1, self._no_masks, None,
+                    outputs + 4 * n_out * rows.start, None,
+                )
+            )  # fmt: skip
 
         share(x.shape[0], self.products_per_row, predict)
         return out

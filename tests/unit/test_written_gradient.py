@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import MLP, MLPConfig
+from models import MLP, MLPConfig, kernel
 from models.adamw import AdamW
 from models.flat import flatten, flatten_gradients
 from models.objective import Objective
 from models.training_masks import TrainingMasks
+from models.training_run import Run, Split, TrainingOptions
 from models.written_gradient import WrittenGradient, covers
 
 REGRESSION = MLPConfig(3, 1, (24, 16), p=(0.3, 0.6), input_p=0.2)
@@ -132,7 +133,7 @@ def test_adamw_on_flat_tensors_is_torchs() -> None:
     oracle = torch.optim.AdamW(groups, weight_decay=0.3)
     values, gradients = flatten(network.parameters()), flatten_gradients(network.parameters())
     n_decayed = sum(parameter.numel() for parameter in weights)
-    mine = AdamW(values, gradients, n_decayed, weight_decay=0.3)
+    mine = AdamW(values, gradients, values.clone(), n_decayed, weight_decay=0.3)
     for rate in (0.1, 0.05, 0.2):
         gradients.normal_()
         for parameter, other in zip(network.parameters(), theirs.parameters(), strict=True):
@@ -143,3 +144,39 @@ def test_adamw_on_flat_tensors_is_torchs() -> None:
         mine.step(rate)
     for parameter, other in zip(network.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(parameter, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.skipif(not kernel.is_available(), reason="no compiled kernel")
+def test_what_is_compiled_trains_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks to the bit; errors, steps and running mean up to rounding."""
+    torch.manual_seed(0)
+    x = torch.randn(200, 5)
+    x[3] = -40.0  # a gradient to be shortened
+    training = Split(x, x[:, 0] * x[:, 1])
+    options = TrainingOptions(epochs=4, batch_size=64, gradient_clip=0.5, weight_decay=0.1)
+    config = MLPConfig(5, 1, (37, 20), p=(0.1, 1.0), input_p=0.3)
+
+    def run() -> tuple[Run, list[float]]:
+        run = Run(config, training, training, options.resolved(len(x)))
+        return run, [run.train_epoch().training_loss for _ in range(4)]
+
+    def drop() -> list[Tensor]:
+        masks = TrainingMasks(config, 64, "cpu", seed=5)
+        masks.begin_epoch(1)
+        sizes = (5, 37, 20)
+        return [
+            masks.drop(i, torch.arange(-9.0, 63 * n - 9).view(63, n)) for i, n in enumerate(sizes)
+        ]
+
+    torch.manual_seed(1)
+    (mine, losses), dropped = run(), drop()
+    monkeypatch.setattr(kernel, "is_available", lambda: False)
+    torch.manual_seed(1)
+    (theirs, expected), oracle = run(), drop()
+    assert all(torch.equal(one, other) for one, other in zip(dropped, oracle, strict=True))
+    assert losses == pytest.approx(expected, rel=1e-4)
+    for one, other in ((mine.network, theirs.network), (mine.average, theirs.average)):
+        for weight, expected_one in zip(one.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(weight, expected_one, rtol=1e-3, atol=1e-5)
+    for name, value in mine.optimiser.state.items():
+        torch.testing.assert_close(value, theirs.optimiser.state[name], rtol=1e-3, atol=1e-6)
