@@ -101,14 +101,21 @@ def evaluate_together(loaded: LoadedVersion, asked: Sequence[Encoded]) -> list[P
 
 
 def draw_together(
-    loaded: LoadedVersion, asked: Sequence[Encoded], draw: Draw, coverage: float | None = None
+    loaded: LoadedVersion,
+    asked: Sequence[Encoded],
+    draw: Draw,
+    coverage: float | None = None,
+    planned: Draw | None = None,
 ) -> list[Uncertain]:
-    """The same for `draw_samples`; draws that may stop early stop for all of them."""
+    """The same for `draw_samples`; draws that may stop early stop for all of them.
+
+    `planned` is what `models.estimators.choose` makes of the draw, if that is known.
+    """
     schema, calibration = loaded.artifact.schema, loaded.artifact.calibration
     x = _join(asked)
     # Within two standard errors are 95 % of rows.
     gap = calibration.analytic_gaps.get("mean", UNKNOWN_GAP) / 2.0
-    drawn = estimate(loaded.plan, schema.target, x, draw, analytic_gap=gap)
+    drawn = estimate(loaded.plan, schema.target, x, planned or draw, analytic_gap=gap)
     values = eval_values(loaded, x)
     calibrated = calibration.at(drawn.textbook_samples)
     answers = []

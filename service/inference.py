@@ -204,7 +204,7 @@ class Inference:
         if _is_small(work, n_rows):
             # Answers of one coverage are made alike.
             kind = draw if is_rowwise(loaded.plan, planned) else id(draw)
-            together = partial(draw_together, loaded, draw=draw, coverage=coverage)
+            together = partial(draw_together, loaded, draw=draw, coverage=coverage, planned=planned)
             key = ("mc_dropout", kind, coverage)
             return await self._answer_soon(loaded, rows, work, key, together, form)
         return await self._answer(lambda: draw_samples(loaded, rows, draw, coverage), form)

@@ -155,4 +155,4 @@ def _ask(loaded: LoadedVersion) -> Iterator[Any]:
         yield answers.predicted(evaluate(loaded, rows))
     for draw in DRAWS:
         with contextlib.suppress(DropcastError):
-            yield answers.uncertain(draw_samples(loaded, rows, draw), 0.9)
+            yield answers.uncertain(draw_samples(loaded, rows, draw, 0.9))
