@@ -25,7 +25,8 @@ from benchmarks.pieces import Piece, compute
 from models.artifact import Artifact
 from models.conformal import row_uniforms
 from models.cross_conformal import fit_folds
-from models.estimators import Draw, estimate
+from models.draw import Draw
+from models.estimators import estimate
 from models.recipe import Recipe, count_folds, finish, prepare
 from models.sampling import make_plan
 from models.schema_inference import encode_features, encode_target

@@ -19,7 +19,8 @@ from rich.table import Table
 
 from benchmarks.verdict import Row, print_rows
 from models import MLP, MLPConfig
-from models.estimators import Draw, Estimator, estimate
+from models.draw import Draw, Estimator
+from models.estimators import estimate
 from models.plan import predict
 from models.sampling import make_plan, sample
 from models.table import Target

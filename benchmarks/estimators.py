@@ -19,7 +19,8 @@ from rich.table import Table
 
 from benchmarks.data import load_one, load_tables
 from benchmarks.pieces import Piece, compute
-from models.estimators import Draw, Estimator, estimate
+from models.draw import Draw, Estimator
+from models.estimators import estimate
 from models.recipe import Recipe, finish, prepare
 from models.sampling import Plan, make_plan, sample
 from models.table import Target

@@ -24,7 +24,8 @@ from benchmarks.peers.environments import ROOT, Environments, NotInstallableErro
 from benchmarks.regression import N_FEATURES, write_weights
 from benchmarks.verdict import Row
 from models import MLP, MLPConfig
-from models.estimators import Draw, estimate
+from models.draw import Draw
+from models.estimators import estimate
 from models.sampling import make_plan
 from models.table import Target
 

@@ -23,7 +23,8 @@ from benchmarks.load import Load, offer, start, write_request
 from benchmarks.local_service import LocalService
 from benchmarks.verdict import Row
 from models import Artifact
-from models.estimators import Draw, estimate
+from models.draw import Draw
+from models.estimators import estimate
 from models.sampling import make_plan
 from models.uncertainty import moments
 

@@ -18,7 +18,8 @@ from rich.progress import track
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
-from models.estimators import Draw, estimate
+from models.draw import Draw
+from models.estimators import estimate
 from models.ingest import read_table
 from models.recipe import Recipe, finish, prepare
 from models.sampling import make_plan

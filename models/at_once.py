@@ -23,9 +23,9 @@ from models.variance_reduction import MOST_SAMPLES_PER_DESIGN, RULES, in_units, 
 def summarise_at_once(
     plan: Plan, target: Target, x: Tensor, seed: int, n_samples: int, estimator: str,
     quantiles: Sequence[float],
-) -> RegressionSummary | None:  # fmt: skip
-    """The summary of the rows x (N, D) by `mc`, `stratified` or `control_variate`; None if it is
-    not small, or not a regression that the kernel knows.
+) -> tuple[RegressionSummary, np.ndarray] | None:  # fmt: skip
+    """The summary of the rows x (N, D) by `mc`, `stratified` or `control_variate`, and the raw
+    outputs (N, K) of eval mode; None if it is not small, or not a regression that the kernel knows.
 
     Raises:
         NonFiniteError: an output is not a finite number.
@@ -43,8 +43,8 @@ def summarise_at_once(
         reduced = estimator == "control_variate", is_gaussian(plan, sampled), RULES
         design = min(n_samples, MOST_SAMPLES_PER_DESIGN)
     masks = open_stream(plan, seed, n_samples, samples_per_design=design).take(n_samples)
-    found = kernel.answer(
+    found, plain = kernel.answer(
         plan.kernel, x, plan.moments, site, masks, quantiles, reduced, plan.whole_scale
     )
     check_finite(np.isfinite(found).all(axis=1))
-    return in_units(target, found)
+    return in_units(target, found), plain

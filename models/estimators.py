@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -21,6 +20,7 @@ from torch import Tensor
 from models import kernel
 from models.analytic import N_POINTS, summarise_analytically
 from models.at_once import summarise_at_once
+from models.draw import LEAST_AUTO_SAMPLES, Draw, choose, worth_of
 from models.errors import EstimatorError, NotStochasticError
 from models.sampling import Plan, row_blocks, sample
 from models.table import Target, softmax
@@ -44,53 +44,12 @@ from models.variance_reduction import (
 
 Array = np.ndarray
 
-Estimator = Literal["auto", "mc", "stratified", "control_variate", "analytic"]
-
 # Raw outputs held at a time: 8 MB as drawn, a few times that while they are summarised.
 BLOCK_OUTPUTS = 2**21
 # The standard error of fewer samples is too rough to stop on.
 LEAST_SAMPLES_TO_STOP = 30
-# `auto`: fewer samples than this leave the std of a row too rough.
-LEAST_AUTO_SAMPLES = 20
-# `auto`: how many textbook samples one of the control variate's stands for in mean, std and
-# quantiles, at least, as measured (docs/benchmarks/estimators.md): by task, by whether at most
-# two layers drop, and by whether no p is above 1/4. Otherwise it is one for one.
-WORTH = {
-    ("regression", "shallow", "gentle"): 3.0,
-    ("regression", "shallow", "strong"): 1.25,
-    ("regression", "deep", "gentle"): 2.0,
-    ("regression", "deep", "strong"): 1.25,
-    ("classification", "shallow", "gentle"): 1.5,
-    ("classification", "deep", "gentle"): 1.5,
-}
-# `auto`: beyond it the linearisation explains too little.
-LARGEST_LINEARISED_P = 0.5
 # What the analytic estimator's moments are as good as, for the calibration: all samples.
 MANY = 10_000
-# `auto`: with more classes the linearisation costs more than it saves.
-MOST_LINEARISED_CLASSES = 32
-
-
-@dataclass(frozen=True)
-class Draw:
-    """What to draw: at most `n_samples` (2 or more) thinned networks named by `seed`.
-
-    `tolerance` ends the drawing once, with 30 samples or more, every row's standard error of the
-    mean is at most that, in the target's units or, for classes, of the probabilities;
-    `deadline` once `time.monotonic()` has passed it. Quantiles are levels between 0 and 1.
-    """
-
-    n_samples: int = 100
-    seed: int = 0
-    estimator: Estimator = "mc"
-    quantiles: Sequence[float] = ()
-    tolerance: float | None = None
-    deadline: float | None = None
-    keep_samples: bool = False
-
-    @property
-    def may_stop_early(self) -> bool:
-        return self.tolerance is not None or self.deadline is not None
 
 
 @dataclass(frozen=True)
@@ -101,7 +60,7 @@ class Estimate:
     `converged` says whether what was asked for is there: the tolerance met by the standard
     errors of these samples or, without a tolerance, all samples that were planned drawn.
     `textbook_samples` says how many of those are as accurate, at least: by it the calibration
-    is found.
+    is found. `plain` (N, K) are the raw outputs of eval mode, if they came along.
     """
 
     summary: Summary
@@ -110,49 +69,13 @@ class Estimate:
     textbook_samples: int
     converged: bool
     samples: Array | None = None
+    plain: Array | None = None
 
     def __getitem__(self, rows: slice) -> Estimate:
         """That of these rows alone."""
         samples = None if self.samples is None else self.samples[:, rows]
-        return replace(self, summary=take_rows(self.summary, rows), samples=samples)
-
-
-def choose(plan: Plan, target: Target, draw: Draw) -> Draw:
-    """The same with `auto` resolved: the cheapest estimator, and number of samples, whose mean,
-    std and quantiles are at least as accurate as those of `n_samples` textbook samples.
-
-    Samples that are asked for are textbook ones, all of them. A tolerance says itself how many
-    samples are enough. The analytic estimator is never chosen: its bias is the same for any
-    `n_samples`.
-    """
-    if draw.estimator != "auto":
-        return draw
-    n_classes = plan.config.out_features if target.task == "classification" else 0
-    largest_p = max(plan.probabilities, default=0.0)
-    if draw.keep_samples or n_classes > MOST_LINEARISED_CLASSES or largest_p > LARGEST_LINEARISED_P:
-        return replace(draw, estimator="mc")
-    n_samples = draw.n_samples
-    if draw.tolerance is None:
-        n_samples = max(LEAST_AUTO_SAMPLES, math.ceil(n_samples / _worth(plan, target)))
-        n_samples = min(n_samples, draw.n_samples)
-    return replace(draw, estimator="control_variate", n_samples=n_samples)
-
-
-def is_rowwise(plan: Plan, draw: Draw) -> bool:
-    """Whether a row's summary is the same to the bit among any other rows, as `choose` leaves the
-    draw: all draws of regressions that do not stop for each other, but those that drop weights."""
-    return (
-        plan.config.head == "regression"
-        and plan.config.dropout != "dropconnect"
-        and draw.estimator != "analytic"
-        and not draw.may_stop_early
-    )
-
-
-def _worth(plan: Plan, target: Target) -> float:
-    depth = "shallow" if len(plan.probabilities) <= 2 else "deep"
-    strength = "gentle" if max(plan.probabilities, default=0.0) <= 0.25 else "strong"
-    return WORTH.get((target.task, depth, strength), 1.0)
+        plain = None if self.plain is None else self.plain[rows]
+        return replace(self, summary=take_rows(self.summary, rows), samples=samples, plain=plain)
 
 
 def estimate(
@@ -177,10 +100,13 @@ def estimate(
     draw = choose(plan, target, draw)
     if draw.estimator == "analytic":
         return _estimate_analytically(plan, target, x, draw, analytic_gap)
-    summary = _summarise_at_once(plan, target, x, draw)
+    at_once = _summarise_at_once(plan, target, x, draw)
     kept, samples_used = [], draw.n_samples
-    if summary is None:
-        parts = []
+    summary: Summary
+    if at_once is not None:
+        summary, plain = at_once
+    else:
+        parts, plain = [], None
         for rows in _row_blocks(plan, x, draw):
             drawn = _draw(plan, target, x[rows], draw)
             raw = drawn.raw if isinstance(drawn, Reduced) else _to_array(drawn)
@@ -191,7 +117,7 @@ def estimate(
                 kept.append(_decoded(target, raw))
         summary = join(parts)
         check_finite(is_finite(summary))
-    worth = _worth(plan, target) if samples_used >= LEAST_AUTO_SAMPLES else 1.0
+    worth = worth_of(plan, target) if samples_used >= LEAST_AUTO_SAMPLES else 1.0
     return Estimate(
         summary,
         draw.estimator,
@@ -201,10 +127,13 @@ def estimate(
         if draw.tolerance is not None
         else samples_used == draw.n_samples,
         samples=np.concatenate(kept, axis=1) if kept else None,
+        plain=plain,
     )
 
 
-def _summarise_at_once(plan: Plan, target: Target, x: Tensor, draw: Draw) -> Summary | None:
+def _summarise_at_once(
+    plan: Plan, target: Target, x: Tensor, draw: Draw
+) -> tuple[Summary, Array] | None:
     if draw.may_stop_early or draw.keep_samples:
         return None
     return summarise_at_once(

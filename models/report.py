@@ -14,8 +14,9 @@ from torch import Tensor
 
 from models.calibration import calibrate_groups, losses_of, uncertainty_of
 from models.conformal import ScoreKind
+from models.draw import Draw, Estimator
 from models.errors import CoverageError
-from models.estimators import Draw, Estimator, estimate
+from models.estimators import estimate
 from models.held_out import HeldOut, draw
 from models.sampling import Plan, predict
 from models.scores import (

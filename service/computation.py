@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from models.draw import Draw
 from models.errors import NonFiniteError
-from models.estimators import Draw, Estimate, estimate
+from models.estimators import Estimate, estimate
 from models.live import Claims
 from models.sampling import predict, row_blocks
 from models.table import Encoded, Schema
@@ -109,14 +110,14 @@ def draw_together(
 ) -> list[Uncertain]:
     """The same for `draw_samples`; draws that may stop early stop for all of them.
 
-    `planned` is what `models.estimators.choose` makes of the draw, if that is known.
+    `planned` is what `models.draw.choose` makes of the draw, if that is known.
     """
     schema, calibration = loaded.artifact.schema, loaded.artifact.calibration
     x = _join(asked)
     # Within two standard errors are 95 % of rows.
     gap = calibration.analytic_gaps.get("mean", UNKNOWN_GAP) / 2.0
     drawn = estimate(loaded.plan, schema.target, x, planned or draw, analytic_gap=gap)
-    values = eval_values(loaded, x)
+    values = eval_values(loaded, x) if drawn.plain is None else _decode(loaded, drawn.plain)
     calibrated = calibration.at(drawn.textbook_samples)
     answers = []
     for encoded, rows in zip(asked, _parts(asked), strict=True):
@@ -143,7 +144,12 @@ def eval_values(loaded: LoadedVersion, x: torch.Tensor) -> np.ndarray:
     blocks = row_blocks(len(x), plan.products_per_row, BLOCK_PRODUCTS)
     outputs = [predict(plan, x[rows]) for rows in blocks]
     whole = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    raw = whole[:, : plan.config.out_features].cpu().numpy()
-    if not np.isfinite(raw).all():
-        raise NonFiniteError(np.flatnonzero(~np.isfinite(raw).all(axis=1)).tolist())
-    return np.asarray(loaded.artifact.schema.decode(raw))
+    return _decode(loaded, whole.cpu().numpy())
+
+
+def _decode(loaded: LoadedVersion, raw: np.ndarray) -> np.ndarray:
+    """The same from raw outputs (N, K)."""
+    outputs = raw[:, : loaded.plan.config.out_features]
+    if not np.isfinite(outputs).all():
+        raise NonFiniteError(np.flatnonzero(~np.isfinite(outputs).all(axis=1)).tolist())
+    return np.asarray(loaded.artifact.schema.decode(outputs))

@@ -17,7 +17,7 @@ import torch
 
 from models import kernel
 from models.device import available_threads
-from models.estimators import Draw, choose, is_rowwise
+from models.draw import Draw, choose, is_rowwise
 from models.table import Encoded
 from service import answers, context, picture
 from service.caller import compute

@@ -14,8 +14,9 @@ import torch
 
 from models.artifact import Artifact, load_artifact
 from models.device import resolve_device
+from models.draw import Draw
 from models.errors import ArtifactError
-from models.estimators import Draw, estimate
+from models.estimators import estimate
 from models.mask_cache import MaskCache
 from models.plan import with_own_masks
 from models.sampling import Plan, make_plan, predict

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.estimators import Draw, estimate
+from models.draw import Draw
+from models.estimators import estimate
 from models.network_picture import NetworkPicture, cut_layers, picture_network
 from models.sampling import Plan
 from models.table import Schema

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from models.estimators import Draw, linearised_floats_per_row, linearised_work_per_row
+from models.draw import Draw
+from models.estimators import linearised_floats_per_row, linearised_work_per_row
 from models.sampling import Plan
 from service import picture
 from service.computation import Rows

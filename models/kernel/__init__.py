@@ -134,14 +134,17 @@ def answer(
     levels: Sequence[float],
     reduced: tuple[bool, bool, Rules] | None,
     scale: float,
-) -> np.ndarray:
-    """The summary (N, 4 + Q) of a regression for inputs (N, D), as `summarise_samples` or, if
-    `reduced`, as `summarise` gives it: whether the linearisation is a control variate, whether
-    its mean counts, and by which rules. `site` is the first noisy layer, `masks` are those before
-    each layer, or None, `moments` mean and variance of each layer's noise, and `scale` that of
-    `Weights.make_whole`, or 0."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of a regression, for inputs (N, D): the summary (N, 4 + Q), as `summarise_samples` or, if
+    `reduced`, as `summarise` gives it, and the raw outputs (N, K) without noise.
+
+    `site` is the first noisy layer, `masks` are those before each layer, or None, `moments` mean
+    and variance of each layer's noise, `scale` is that of `Weights.make_whole`, or 0. `reduced`
+    says whether the linearisation is a control variate, whether its mean counts, and by which
+    rules."""
     x = weights.checked(x)
     out = np.empty((x.shape[0], 4 + len(levels)))
+    plain = np.empty((x.shape[0], weights.sizes[-1]), dtype=np.float32)
     masks = [None if mask is None else mask.contiguous() for mask in masks]
     places = [None if mask is None else mask.data_ptr() for mask in masks]
     n_samples = next(mask.shape[0] for mask in masks if mask is not None)
@@ -152,9 +155,12 @@ def answer(
         rules, len(levels), *_levels(tuple(levels)),
     )  # fmt: skip
     check(
-        compiled().answer(weights.address, byref(asked), x.data_ptr(), x.shape[0], out.ctypes.data)
-    )
-    return out
+        compiled().answer(
+            weights.address, byref(asked), x.data_ptr(), x.shape[0], out.ctypes.data,
+            plain.ctypes.data,
+        )
+    )  # fmt: skip
+    return out, plain
 
 
 def generator_state(bits: np.random.PCG64DXSM) -> Array[c_uint64]:

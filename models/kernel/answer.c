@@ -30,10 +30,10 @@ typedef struct {
     const double *levels, *normal;
 } Question;
 
-/* The summary (rows, 4 + Q), as in `moments.c`, of inputs (rows, D). Returns 0, or -1 without
- * memory. */
+/* The summary (rows, 4 + Q), as in `moments.c`, of inputs (rows, D), and their raw outputs (rows, K)
+ * without noise. Returns 0, or -1 without memory. */
 FAST int answer(const Network *net, const Question *asked, const float *x, int64_t n_rows,
-                double *out) {
+                double *out, float *plain) {
     const int64_t last = net->n_layers - 1, n_out = net->sizes[last + 1], site = asked->site;
     const int64_t n = asked->n_samples, drawn = n * n_rows;
     int64_t n_units = 0;
@@ -43,13 +43,15 @@ FAST int answer(const Network *net, const Question *asked, const float *x, int64
     const int64_t beside = asked->is_reduced ? 3 * drawn + n_rows * (n_units + n_out) : 0;
     float *memory = malloc((reached + said + drawn * n_out + beside) * sizeof(float));
     double *known = malloc(n_rows * sizeof(double));
-    int code = memory && known ? 0 : -1;
+    const float **none = calloc(net->n_layers, sizeof(float *));
+    int code = memory && known && none ? 0 : -1;
     float *activations = memory, *whole = memory + reached, *raw = whole + said;
     float *conditional = raw + drawn * n_out;
     float *linear = conditional + 2 * drawn, *propagated = linear + drawn;
     float *sensitivity = propagated + n_rows * n_out;
     const float noise[2] = {asked->means[last], asked->variances[last]};
     if (!code && site) code = forward(net, site, x, n_rows, activations);
+    if (!code) code = draw(net, 0, x, NULL, 0.0f, n_rows, 1, none, NULL, plain, NULL);
     const float *inputs = site ? activations : x;
     if (!code && said) code = make_whole(net, site, asked->scale, inputs, n_rows, whole);
     if (!code)
@@ -74,6 +76,6 @@ FAST int answer(const Network *net, const Question *asked, const float *x, int64
                              propagated, n_rows, 0, n_rows, n, n_out, asked->is_gaussian,
                              &asked->rules, asked->levels, asked->normal, asked->n_levels, out);
     }
-    free(memory), free(known);
+    free(memory), free(known), free(none);
     return code;
 }

@@ -2,7 +2,7 @@
 
 #include "network.h"
 
-#define KERNEL_VERSION 7
+#define KERNEL_VERSION 8
 
 int kernel_version(void) { return KERNEL_VERSION; }
 

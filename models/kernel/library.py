@@ -11,7 +11,7 @@ from functools import cache
 log = logging.getLogger(__name__)
 
 # Of what is compiled; one that is left over from another version is not used.
-VERSION = 7
+VERSION = 8
 
 
 class Network(Structure):
@@ -110,7 +110,7 @@ def load() -> ctypes.CDLL | None:
     library.fill_masks.argtypes = [pointer, count, count, pointer, count]
     library.summarise.argtypes = [*[pointer] * 5, *[count] * 6, *[pointer] * 3, count, pointer]
     library.summarise_samples.argtypes = [pointer, *[count] * 5, pointer, pointer, count, pointer]
-    library.answer.argtypes = [pointer, pointer, pointer, count, pointer]
+    library.answer.argtypes = [pointer, pointer, pointer, count, pointer, pointer]
     library.drop_values.argtypes = [pointer, count, c_uint32, c_float, pointer]
     library.squared_error.argtypes = [
         pointer, pointer, count, count, count, c_float, c_float, pointer,

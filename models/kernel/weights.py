@@ -74,7 +74,8 @@ class Weights:
         """
         if x.dim() != 2 or x.shape[1] != self.sizes[0]:
             raise ValueError(f"inputs of {self.sizes[0]} columns are due, not {tuple(x.shape)}")
-        return x.float().contiguous()
+        x = x if x.dtype is torch.float32 else x.float()
+        return x if x.is_contiguous() else x.contiguous()
 
     def forward(self, x: Tensor, n_layers: int) -> Tensor:
         """What reaches the layer of that number without noise, (N, H), from inputs (N, D)."""

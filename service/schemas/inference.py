@@ -17,6 +17,8 @@ Instances = Annotated[
 ]
 
 
+QUANTILES = (0.05, 0.5, 0.95)
+
 RowIds = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=128)]] | None,
     Field(description="Your names of the rows, one for each, by which `:feedback` may find them"),
@@ -52,8 +54,12 @@ class DrawRequest(Request):
     ] = "auto"
     quantiles: Annotated[
         list[Annotated[float, Field(gt=0, lt=1)]],
-        Field(max_length=100, description="Of the predictive distribution (regression)"),
-    ] = [0.05, 0.5, 0.95]
+        Field(
+            max_length=100,
+            description="Of the predictive distribution (regression)",
+            json_schema_extra={"default": [*QUANTILES]},
+        ),
+    ] = Field(default_factory=lambda: [*QUANTILES])  # a list, pydantic would copy part by part
     tolerance: Annotated[
         float | None,
         Field(gt=0, description="Stop once every row's standard error of the mean is at most this"),

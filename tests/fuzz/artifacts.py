@@ -19,8 +19,8 @@ import safetensors.numpy
 
 from models import load_artifact
 from models.artifact import FILES, SUMS, save_artifact
+from models.draw import Draw
 from models.errors import ArtifactError, DropcastError
-from models.estimators import Draw
 from models.sampling import make_plan
 from models.table import Target
 from service import answers

@@ -10,7 +10,8 @@ import torch
 
 from models.artifact import Artifact
 from models.conformal import row_uniforms
-from models.estimators import Draw, estimate
+from models.draw import Draw
+from models.estimators import estimate
 from models.recipe import Recipe, finish, prepare
 from models.sampling import make_plan
 from models.training import fit

@@ -12,8 +12,9 @@ import models.estimators
 import models.sampling
 import models.variance_reduction
 from models import MLP, MLPConfig
+from models.draw import Draw, choose
 from models.errors import NonFiniteError
-from models.estimators import Draw, choose, estimate
+from models.estimators import estimate
 from models.masks import StratifiedStream
 from models.sampling import Plan, make_plan, sample
 from models.table import Target

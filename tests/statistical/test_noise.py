@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from models import Artifact
-from models.estimators import Draw, estimate
+from models.draw import Draw
+from models.estimators import estimate
 from models.recipe import Recipe, finish, prepare
 from models.sampling import make_plan, sample
 from models.training import fit

@@ -16,7 +16,8 @@ import torch
 from scipy import stats
 
 from models import Artifact
-from models.estimators import Draw, estimate
+from models.draw import Draw
+from models.estimators import estimate
 from models.ingest import read_table
 from models.masks import MaskStream
 from models.recipe import Recipe, finish, prepare

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from models import MLP, MLPConfig, estimators
+from models.draw import Draw
 from models.errors import NonFiniteError, NotStochasticError
-from models.estimators import Draw, estimate
+from models.estimators import estimate
 from models.sampling import Plan, make_plan, sample
 from models.table import Target
 

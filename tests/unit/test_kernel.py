@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from models import MLP, MLPConfig, estimators, kernel, uncertainty
-from models.estimators import Draw, estimate
+from models.draw import Draw
+from models.estimators import estimate
 from models.linearisation import expand
 from models.masks import MaskStream, NoiseSite
 from models.plan import Plan, make_plan, make_prefix, predict

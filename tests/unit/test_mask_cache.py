@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from models import MLP, MLPConfig
-from models.estimators import Draw, estimate
+from models.draw import Draw
+from models.estimators import estimate
 from models.mask_cache import MaskCache
 from models.masks import MaskStream, NoiseSite
 from models.plan import with_own_masks

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from models import Artifact, load_artifact, save_artifact
+from models.draw import Draw
 from models.errors import DataError
-from models.estimators import Draw, estimate
+from models.estimators import estimate
 from models.recipe import Recipe, finish, prepare
 from models.sampling import make_plan
 from models.training import fit
