@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service import cli
+
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 60.0
 JOB_SECONDS = 300.0
@@ -154,6 +156,29 @@ def service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the `dropcast` command for a service's home as `Service.command`, but in this process,
+    which has imported already what a new one needs seconds for."""
+
+    def run_here(one: Service, *arguments: str) -> subprocess.CompletedProcess[str]:
+        for name, value in (one.environment | {"COLUMNS": "160"}).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["dropcast", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.run()
+        code = ended.value.code
+        stdout, stderr = capsys.readouterr()
+        if isinstance(code, str):
+            code, stderr = 1, f"{stderr}{code}\n"
+        return subprocess.CompletedProcess(arguments, code or 0, stdout, stderr)
+
+    return run_here
 
 
 @pytest.fixture(scope="session")

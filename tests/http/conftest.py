@@ -91,7 +91,7 @@ def home(published: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(published, tmp_path / "home"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
 
@@ -135,6 +135,16 @@ class AsyncApp:
 async def client(serve: Callable[..., AsyncApp]) -> httpx.AsyncClient:
     """A client of an application with the default settings."""
     return (await serve()).client
+
+
+@pytest.fixture(scope="module")
+async def reader(
+    published: Path, tmp_path_factory: pytest.TempPathFactory, anyio_backend: str
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of one application for all tests of a file that leave it as it is."""
+    home = shutil.copytree(published, tmp_path_factory.mktemp("read") / "home")
+    async with AsyncApp(create_app(Settings(home=home, examples=False, threads=1))) as app:
+        yield app.client
 
 
 STRENGTH_ROW = {"age": 28.0, "water": 180.0, "site": "north"}

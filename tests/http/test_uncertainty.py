@@ -1,4 +1,4 @@
-"""`:uncertainty`: MC mode. The oracle is the textbook loop over `artifact.network.train()`."""
+"""`:uncertainty`: MC mode. The oracle is the textbook's passes in train mode."""
 
 import asyncio
 import math
@@ -17,10 +17,18 @@ from service.schemas import UncertaintyResponse
 from tests.http.conftest import SPECIES_ROW, STRENGTH_ROW
 from tests.http.test_predict import artifact_of
 from tests.statistical.moments import Z_BOUND
+from tests.statistical.textbook import passes
 
 pytestmark = pytest.mark.anyio
 
 KINDS = ("strength", "gaussian", "concrete", "dropconnect")
+ROWS = [STRENGTH_ROW, STRENGTH_ROW | {"age": 80, "water": None, "site": "west"}]
+
+
+@pytest.fixture
+def client(reader: httpx.AsyncClient) -> httpx.AsyncClient:
+    """Nothing here changes the application."""
+    return reader
 
 
 async def ask(client: httpx.AsyncClient, model: str, rows: list, **fields: object) -> dict:
@@ -95,27 +103,34 @@ async def test_classification_fields(client: httpx.AsyncClient) -> None:
     UncertaintyResponse.model_validate(body)
 
 
+@pytest.fixture(scope="module")
+async def textbook(
+    reader: httpx.AsyncClient, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, np.ndarray]:
+    """5,000 passes in train mode over `ROWS`, of each model."""
+    found = {}
+    for model in KINDS:
+        folder = tmp_path_factory.mktemp(model)
+        artifact = await artifact_of(reader, model, 2 if model == "strength" else 1, folder)
+        torch.manual_seed(0)
+        raw = passes(artifact.network, artifact.encode(ROWS), 5000)
+        found[model] = artifact.decode(raw.flatten(0, 1)).view(5000, len(ROWS)).numpy()
+    return found
+
+
 @pytest.mark.parametrize("estimator", ["auto", "mc"])
 @pytest.mark.parametrize("model", KINDS)
-async def test_mean_and_std_agree_with_the_textbook_loop(
-    client: httpx.AsyncClient, model: str, estimator: str, tmp_path: Path
+async def test_mean_and_std_agree_with_textbook_passes(
+    client: httpx.AsyncClient, textbook: dict[str, np.ndarray], model: str, estimator: str
 ) -> None:
     """5,000 samples of each; z of the means, and of the variances with their estimated spread:
     that of textbook samples, above which no estimator may be."""
-    rows = [STRENGTH_ROW, STRENGTH_ROW | {"age": 80, "water": None, "site": "west"}]
-    artifact = await artifact_of(client, model, 2 if model == "strength" else 1, tmp_path)
-    x = artifact.encode(rows)
-    artifact.network.train()
-    torch.manual_seed(0)
-    with torch.no_grad():
-        loop = torch.stack([artifact.decode(artifact.network(x)) for _ in range(5000)])[:, :, 0]
-    body = await ask(client, model, rows, n_samples=5000, seed=1, estimator=estimator)
+    body = await ask(client, model, ROWS, n_samples=5000, seed=1, estimator=estimator)
     assert estimator in (body["estimator"], "auto")
-    for i, row in enumerate(body["predictions"]):
-        textbook = loop[:, i].numpy()
-        joint = math.sqrt((textbook.var() + row["epistemic_std"] ** 2) / 5000)
-        assert abs(row["mean"] - textbook.mean()) < Z_BOUND * joint
-        squared = (textbook - textbook.mean()) ** 2
+    for row, loop in zip(body["predictions"], textbook[model].T, strict=True):
+        joint = math.sqrt((loop.var() + row["epistemic_std"] ** 2) / 5000)
+        assert abs(row["mean"] - loop.mean()) < Z_BOUND * joint
+        squared = (loop - loop.mean()) ** 2
         spread = math.sqrt(2 * squared.var() / 5000)
         assert abs(row["epistemic_std"] ** 2 - squared.mean()) < Z_BOUND * spread
 
@@ -123,10 +138,10 @@ async def test_mean_and_std_agree_with_the_textbook_loop(
 @pytest.mark.parametrize("estimator", ["mc", "stratified"])
 @pytest.mark.parametrize("fault", ["off", "unscaled", "swapped"])
 async def test_that_comparison_notices_planted_faults(
-    client: httpx.AsyncClient,
+    serve: Callable,
+    textbook: dict[str, np.ndarray],
     fault: str,
     estimator: str,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stream = MaskStream if estimator == "mc" else StratifiedStream
@@ -141,10 +156,9 @@ async def test_that_comparison_notices_planted_faults(
         return [None if m is None else change(m) for m in take(self, n)]
 
     monkeypatch.setattr(stream, "take", faulty)
+    client = (await serve()).client  # which has drawn no masks before
     with pytest.raises(AssertionError):
-        await test_mean_and_std_agree_with_the_textbook_loop(
-            client, "strength", estimator, tmp_path
-        )
+        await test_mean_and_std_agree_with_textbook_passes(client, textbook, "strength", estimator)
 
 
 async def test_the_analytic_answer_draws_nothing(client: httpx.AsyncClient) -> None:

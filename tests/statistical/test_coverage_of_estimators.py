@@ -40,6 +40,7 @@ def trained(task: str) -> Artifact:
     return finish(prepared, fitted, "2026-01-01T00:00:00Z", {})
 
 
+@cache
 def covered(task: str, estimator: str, n_samples: int) -> np.ndarray:
     """Which fresh rows (N,) lie in their 90 % intervals or (exact) sets."""
     artifact = trained(task)

@@ -1,5 +1,5 @@
 """The fast path's distribution: against closed forms of a linear network, and against the
-textbook loop over `train()`; each planted fault is noticed."""
+textbook's passes in train mode; each planted fault is noticed."""
 
 from collections.abc import Callable
 
@@ -13,6 +13,7 @@ from models import MLP, MLPConfig
 from models.masks import MaskStream
 from models.sampling import make_plan, predict, sample
 from tests.statistical.moments import Z_BOUND, bernoulli_noise
+from tests.statistical.textbook import passes
 
 T = 40_000
 
@@ -85,16 +86,14 @@ def test_the_check_notices_each_planted_fault(
 
 @pytest.mark.parametrize("head", ["regression", "classification"])
 @pytest.mark.parametrize("kind", ["bernoulli", "gaussian", "concrete", "dropconnect"])
-def test_deep_networks_agree_with_the_textbook_loop(kind: str, head: str) -> None:
+def test_deep_networks_agree_with_textbook_passes(kind: str, head: str) -> None:
     """Means within their joint standard error, variances within theirs (estimated from the
     fourth moment of the pooled samples), over rows and outputs."""
     torch.manual_seed(1)
     outputs = 3 if head == "classification" else 1
     net = MLP(MLPConfig(5, outputs, (24, 16), "relu", kind, (0.1, 0.4), 0.1, head))
     x = torch.randn(4, 5)
-    with torch.no_grad():
-        net.train()
-        textbook = torch.stack([net(x) for _ in range(8000)]).double()
+    textbook = passes(net, x, 8000).double()
     fast = sample(make_plan(net), x, seed=1, n_samples=8000)[:, :, :outputs].double()
     z_mean = (fast.mean(dim=0) - textbook.mean(dim=0)) / (
         (fast.var(dim=0) + textbook.var(dim=0)) / 8000

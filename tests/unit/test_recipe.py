@@ -41,6 +41,12 @@ def train(table: pa.Table, recipe: Recipe = RECIPE) -> Artifact:
     return finish(prepared, fitted, "2026-01-01T00:00:00Z", {})
 
 
+@pytest.fixture(scope="module")
+def noisy() -> Artifact:
+    """Of 2,000 rows, which no test changes."""
+    return train(noisy_table(2000))
+
+
 def test_splits_are_disjoint_complete_and_decided_by_the_seed() -> None:
     table = pa.table({"x": np.arange(200.0) * 1.5, "y": np.random.default_rng(0).normal(size=200)})
     first, same, other = (prepare(table, replace(RECIPE, seed=s)) for s in (0, 0, 1))
@@ -81,11 +87,10 @@ def test_too_few_rows_say_how_many_are_needed() -> None:
     prepare(noisy_table(35), RECIPE)
 
 
-def test_known_noise_is_found_and_adds_up() -> None:
+def test_known_noise_is_found_and_adds_up(noisy: Artifact) -> None:
     """The total std within 15 % of 2, the noise alone within 25 %, and below the total."""
-    artifact = train(noisy_table(2000))
-    x = artifact.encode([{"x": v, "z": 0.0} for v in (-2.0, 0.0, 2.0)])
-    drawn = estimate(make_plan(artifact.network), artifact.schema.target, x, Draw())
+    x = noisy.encode([{"x": v, "z": 0.0} for v in (-2.0, 0.0, 2.0)])
+    drawn = estimate(make_plan(noisy.network), noisy.schema.target, x, Draw())
     summary = drawn.summary
     np.testing.assert_allclose(summary.std, 2.0, rtol=0.15)
     np.testing.assert_allclose(summary.aleatoric_std, 2.0, rtol=0.25)
@@ -93,14 +98,13 @@ def test_known_noise_is_found_and_adds_up() -> None:
     assert (summary.std > np.maximum(summary.aleatoric_std, summary.epistemic_std)).all()
 
 
-def test_metrics_are_of_rows_that_were_held_out() -> None:
-    artifact = train(noisy_table(2000))
-    assert artifact.metrics["rows"] == {"training": 1500, "validation": 200, "calibration": 300}
+def test_metrics_are_of_rows_that_were_held_out(noisy: Artifact) -> None:
+    assert noisy.metrics["rows"] == {"training": 1500, "validation": 200, "calibration": 300}
     for mode in ("eval_mode", "mc_mode"):
-        assert 1.7 < artifact.metrics[mode]["rmse"] < 2.4
+        assert 1.7 < noisy.metrics[mode]["rmse"] < 2.4
         # The density of normal noise with std 2 has this entropy.
-        assert artifact.metrics[mode]["nll"] == pytest.approx(np.log(2) + 1.419, abs=0.15)
-    finest = artifact.calibration.finest
+        assert noisy.metrics[mode]["nll"] == pytest.approx(np.log(2) + 1.419, abs=0.15)
+    finest = noisy.calibration.finest
     std = 1.0 if finest.score == "scaled" else 2.0  # what a score of 1 stands for
     assert finest.quantile(0.9) / std == pytest.approx(1.645, abs=0.25)
 
