@@ -14,6 +14,13 @@ from tests.http.conftest import SPECIES_ROW, STRENGTH_ROW
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture
+def client(reader: httpx.AsyncClient) -> httpx.AsyncClient:
+    """Nothing here changes the application."""
+    return reader
+
+
 P = "/v1/models/strength:predict"
 U = "/v1/models/strength:uncertainty"
 D = "/v1/models/strength:dropout"

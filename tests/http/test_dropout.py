@@ -15,6 +15,12 @@ from tests.http.conftest import SPECIES_ROW, STRENGTH_ROW
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def client(reader: httpx.AsyncClient) -> httpx.AsyncClient:
+    """Nothing here changes the application."""
+    return reader
+
+
 async def look(client: httpx.AsyncClient, model: str, row: object, **fields: object) -> dict:
     response = await client.post(f"/v1/models/{model}:dropout", json={"instance": row} | fields)
     assert response.status_code == 200, response.text

@@ -15,6 +15,12 @@ from tests.http.test_bad_requests import P, U, ask, assert_problem
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def client(reader: httpx.AsyncClient) -> httpx.AsyncClient:
+    """Nothing here changes the application."""
+    return reader
+
+
 @pytest.mark.parametrize("path", ["/health/live", "/v1/models", "/nothing", "/docs"])
 async def test_every_response_carries_a_request_id(client: httpx.AsyncClient, path: str) -> None:
     own = await client.get(path, headers={"X-Request-Id": "abc-123"})

@@ -17,6 +17,13 @@ from tests.http.test_oip_infer import NUMPY, SITES, SPECIES, STRENGTH, bird_tabl
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture
+def client(reader: httpx.AsyncClient) -> httpx.AsyncClient:
+    """Nothing here changes the application."""
+    return reader
+
+
 LENGTH = "Inference-Header-Content-Length"
 
 

@@ -16,6 +16,13 @@ from tests.http.conftest import SPECIES_ROW, STRENGTH_ROW
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture
+def client(reader: httpx.AsyncClient) -> httpx.AsyncClient:
+    """Nothing here changes the application."""
+    return reader
+
+
 STRENGTH = "/v2/models/strength/infer"
 SPECIES = "/v2/models/species/infer"
 BIRDS = np.array([[47.0, 4100.0], [60.0, 5000.0], [38.5, 3300.0]], dtype=np.float32)

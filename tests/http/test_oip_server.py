@@ -13,6 +13,12 @@ from tests.http.test_oip_bad_requests import assert_problem
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def client(reader: httpx.AsyncClient) -> httpx.AsyncClient:
+    """Nothing here changes the application."""
+    return reader
+
+
 async def test_the_server(serve: Callable) -> None:
     app = await serve(threads=2)
     for path in ("/v2", "/v2/"):

@@ -10,6 +10,13 @@ import pytest
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture
+def client(reader: httpx.AsyncClient) -> httpx.AsyncClient:
+    """Nothing here changes the application."""
+    return reader
+
+
 INLINE = re.compile(r"<script(?![^>]*src=)|<style|\sstyle=|\son\w+=\"|innerHTML|\beval\((?!\))")
 FOLDER = Path(__file__).parents[2] / "service" / "page"
 

@@ -14,6 +14,12 @@ from tests.http.conftest import SPECIES_ROW, STRENGTH_ROW
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def client(reader: httpx.AsyncClient) -> httpx.AsyncClient:
+    """Nothing here changes the application."""
+    return reader
+
+
 async def artifact_of(client: httpx.AsyncClient, model: str, version: int, tmp_path):
     response = await client.get(f"/v1/models/{model}/versions/{version}/artifact")
     assert response.headers["content-type"] == "application/zip"
