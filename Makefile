@@ -8,6 +8,7 @@ LOCK := constraints.txt
 KERNEL := $(wildcard models/kernel/*.c models/kernel/*.h)
 
 # Two files of tests at a time, those with processes of their own first: they wait a lot.
+# Files that share what is expensive go together (tests/conftest.py).
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

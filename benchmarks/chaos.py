@@ -66,9 +66,16 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def wreak(
-    home: Path, database_url: str | None, *, kills: int, seed: int, in_line: int = IN_LINE
+    home: Path,
+    database_url: str | None,
+    *,
+    kills: int,
+    seed: int,
+    in_line: int = IN_LINE,
+    calm: float = 1.0,
 ) -> Toll:
-    """Kills so many processes while there are always jobs under way, and counts."""
+    """Kills so many processes while there are always jobs under way, and counts. There is at
+    most `calm` of the time of a start and a job between two kills."""
     began = time.monotonic()
     fleet = Fleet(home, database_url, checkpoint_seconds=0, worker_lost_seconds=3)
     toll = Toll()
@@ -76,12 +83,12 @@ def wreak(
         fleet.start_api(with_worker=True)
         fleet.start_worker("worker-2")
         dataset = fleet.upload(CONCRETE)
-        calm = fleet.submit("calm", model="calm", dataset=dataset, **REQUEST)
-        ended = fleet.finish(calm)
+        job = fleet.submit("calm", model="calm", dataset=dataset, **REQUEST)
+        ended = fleet.finish(job)
         assert ended["status"] == "succeeded", ended
         # As long as it takes to start and to do a job: of what is killed at any moment of that,
         # much is in the middle of something, and much has been done.
-        rhythm = time.monotonic() - began
+        rhythm = calm * (time.monotonic() - began)
         stream = _Stream(fleet, dataset, in_line)
         stream.start()
         chance = random.Random(seed)

@@ -19,6 +19,7 @@ from service import cli
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 60.0
 JOB_SECONDS = 300.0
+API_ALONE = (sys.executable, "-m", "service.cli", "serve", "--no-worker")
 
 
 def free_port() -> int:

@@ -84,7 +84,7 @@ def test_cancelled_or_failed_it_resumes_where_it_was_and_ends_in_the_same_weight
     one = bench()
     request = {
         "calibration": "split",
-        "hyperparameters": {"hidden": [16], "epochs": 250, "early_stopping_patience": 250},
+        "hyperparameters": {"hidden": [16], "epochs": 120, "early_stopping_patience": 120},
     }
     calm = one.attempt(request | {"model": "calm"}, checkpoint_seconds=0)
     assert calm.status == "succeeded", calm.error
@@ -93,7 +93,7 @@ def test_cancelled_or_failed_it_resumes_where_it_was_and_ends_in_the_same_weight
         TrainingJobRequest(model="cut", target="species", dataset=one.dataset, **request)
     )
     ends = []
-    for epoch, act in ((20, lambda: one.jobs.cancel(job.id)), (80, lambda: 1 / 0)):
+    for epoch, act in ((10, lambda: one.jobs.cancel(job.id)), (40, lambda: 1 / 0)):
         ends.append(one.run(job, Cut(one.database, epoch, act), checkpoint_seconds=0))
         one.jobs.resume(job.id)
     assert [(end.status, end.result) for end in ends] == [("cancelled", None), ("failed", None)]
@@ -107,7 +107,7 @@ def test_cancelled_or_failed_it_resumes_where_it_was_and_ends_in_the_same_weight
         if event.data.get("status") == "running"
     ]
     assert starts[0] == 1
-    assert starts[0] < starts[1] < starts[2] < 250, "each went on from a checkpoint"
+    assert starts[0] < starts[1] < starts[2] < 120, "each went on from a checkpoint"
     weights = [
         path.read_bytes()
         for model in ("calm", "cut")
@@ -194,3 +194,4 @@ def test_a_step_waits_for_the_database(
     job = one.attempt({"device": "cuda:7"})
     assert len(asked) > 3
     assert job.error["code"] == "no_such_device", "it has got as far as the child"
+    assert "cuda:7 is not here" in job.error["message"]

@@ -3,7 +3,6 @@
 import json
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,10 +13,9 @@ import pytest
 
 from models.recipe import Recipe
 from models.training_run import TrainingOptions
-from tests.e2e.conftest import PENGUINS, Service
+from tests.e2e.conftest import API_ALONE, PENGUINS, Service
 from tests.http.conftest import STRENGTH_ROW, publish, strength_table
 
-SERVE = (sys.executable, "-m", "service.cli", "serve", "--no-worker")
 ASK = "/v1/models/strength:uncertainty"
 
 
@@ -35,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def started(service: Callable[..., Service], home: Path, **settings: object) -> Service:
     one = service(**settings)
     one.environment["DROPCAST_HOME"] = str(home)
-    one.start(SERVE)
+    one.start(API_ALONE)
     return one
 
 

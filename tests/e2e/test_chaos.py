@@ -10,7 +10,7 @@ KILLS = int(os.environ.get("CHAOS_KILLS", "3"))
 
 
 def test_whatever_is_killed_every_job_ends_as_it_should(tmp_path: Path) -> None:
-    toll = wreak(tmp_path / "home", None, kills=KILLS, seed=KILLS, in_line=1)
+    toll = wreak(tmp_path / "home", None, kills=KILLS, seed=KILLS, in_line=1, calm=0.4)
     assert toll.jobs > 0
     assert toll.kills.total() == KILLS
     assert len(toll.kills) == min(KILLS, 3), "of each kind of process"

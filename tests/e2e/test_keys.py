@@ -1,25 +1,29 @@
 """Who listens where the network reaches asks for keys."""
 
-import sys
+import subprocess
 from collections.abc import Callable
 
-from tests.e2e.conftest import Service
+import pytest
+
+from tests.e2e.conftest import API_ALONE, Service
+
+Here = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_serve_refuses_to_listen_beyond_loopback_without_keys(
-    service: Callable[..., Service],
+    service: Callable[..., Service], here: Here, caplog: pytest.LogCaptureFixture
 ) -> None:
-    refused = service(host="0.0.0.0").command("serve", "--no-worker")
+    refused = here(service(host="0.0.0.0"), "serve", "--no-worker")
     assert refused.returncode == 1
-    assert "dropcast keys create" in refused.stderr
-    assert "DROPCAST_KEYS=off" in refused.stderr
+    assert "dropcast keys create" in caplog.text
+    assert "DROPCAST_KEYS=off" in caplog.text
 
 
-def test_a_key_made_at_the_terminal_lets_in(service: Callable[..., Service]) -> None:
+def test_a_key_made_at_the_terminal_lets_in(service: Callable[..., Service], here: Here) -> None:
     one = service(keys="required")
-    made = one.command("keys", "create", "test", "--scope", "predict", "--scope", "train")
+    made = here(one, "keys", "create", "test", "--scope", "predict", "--scope", "train")
     assert made.returncode == 0, made.stderr
-    one.start((sys.executable, "-m", "service.cli", "serve", "--no-worker"))
+    one.start(API_ALONE)
     assert one.client.get("/v1/models").status_code == 401
     key = {"Authorization": f"Bearer {made.stdout.strip()}"}
     assert one.client.get("/v1/models", headers=key).status_code == 200

@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from models.recipe import Recipe
 from service.database import Database, now
 from service.settings import Settings
 from service.tables import Job
-from tests.e2e.conftest import ROOT, Service, free_port
+from tests.e2e.conftest import API_ALONE, ROOT, Service, free_port
 from tests.http.conftest import (
     FAST,
     SPECIES_ROW,
@@ -32,7 +31,6 @@ from tests.http.conftest import (
 RULES = ROOT / "deploy/prometheus/dropcast.rules.yml"
 CONFIG = ROOT / "deploy/prometheus/prometheus.yml"
 DASHBOARD = ROOT / "deploy/grafana/dashboards/dropcast.json"
-COMMAND = (sys.executable, "-m", "service.cli", "serve", "--no-worker")
 PROMETHEUS_SECONDS = 40.0
 
 needs_prometheus = pytest.mark.skipif(
@@ -69,7 +67,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Service]]:
         one.log = folder / f"{i}.log"
     try:
         for one in processes:
-            one.start(COMMAND)
+            one.start(API_ALONE)
         yield processes
     finally:
         for one in processes:
@@ -124,7 +122,7 @@ def test_any_process_answers_for_all_of_them(pair: list[Service]) -> None:
     other.stop(signal.SIGKILL)
     assert total(one, "dropcast_requests_total", **asked) == 11
     assert total(one, "dropcast_loaded_versions", model="strength") == 1
-    other.start(COMMAND)
+    other.start(API_ALONE)
     other.ask("strength:predict", instances=[STRENGTH_ROW])
     for process in pair:
         assert total(process, "dropcast_requests_total", **asked) == 12

@@ -14,7 +14,7 @@ from pathlib import Path
 from models.ingest import read_table
 from models.recipe import Recipe
 from models.training_run import TrainingOptions
-from tests.e2e.conftest import CONCRETE, ROOT, Service
+from tests.e2e.conftest import API_ALONE, CONCRETE, ROOT, Service
 from tests.http.conftest import publish
 
 HOOKS = "tests.e2e.schemathesis_hooks"
@@ -28,7 +28,7 @@ def test_the_document_holds(service: Callable[..., Service], tmp_path: Path) -> 
         "compressive_strength", hidden=(16,), training=TrainingOptions(epochs=1, batch_size=64)
     )
     publish(one.home, "concrete", read_table(CONCRETE, "csv"), recipe)
-    one.start((sys.executable, "-m", "service.cli", "serve", "--no-worker"))
+    one.start(API_ALONE)
     document = f"http://127.0.0.1:{one.port}/openapi.json"
     ran = subprocess.run(
         [

@@ -1,5 +1,6 @@
 """The same service on PostgreSQL, a real one from the `pgserver` package."""
 
+import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ from service.jobs import Jobs
 from service.registry import Registry
 from service.schemas import TrainingJobRequest
 from service.settings import Settings
-from tests.e2e.conftest import PENGUIN, PENGUINS, Service
+from tests.e2e.conftest import API_ALONE, PENGUIN, PENGUINS, Service
+from tests.s3 import bucket
 
 
 @pytest.fixture(scope="module")
@@ -28,22 +30,39 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.cleanup()
 
 
+def ask(one: Service) -> list[dict[str, Any]]:
+    return [one.ask(f"birds:{verb}", instances=[PENGUIN]) for verb in ("predict", "uncertainty")]
+
+
 def test_train_ask_restart_ask_again(
     service: Callable[..., Service], database_url: str, tmp_path: Path
 ) -> None:
-    one = service(database_url=database_url)
-    one.start()
-    job = one.submit(
-        model="birds", dataset=one.upload(PENGUINS)["id"], target="species", calibration="split",
-        hyperparameters={"hidden": [32, 32], "epochs": 10},
-    )  # fmt: skip
-    finished = one.finish(job["id"])
-    assert finished["status"] == "succeeded", finished["error"]
-    asked = one.ask("birds:uncertainty", instances=[PENGUIN])
-    assert one.stop() == 0
-    one.start()
-    assert one.ask("birds:uncertainty", instances=[PENGUIN]) == asked
-    assert not list(one.home.glob("*.db")), "nothing was kept in SQLite"
+    """Its datasets and versions are in S3 (moto's server): at home nothing is left."""
+    with bucket(tmp_path / "moto.log") as store:
+        one = service(database_url=database_url, storage=store)
+        one.start()
+        job = one.submit(
+            model="birds", dataset=one.upload(PENGUINS)["id"], target="species",
+            calibration="split", hyperparameters={"hidden": [32, 32], "epochs": 10},
+        )  # fmt: skip
+        finished = one.finish(job["id"])
+        assert finished["status"] == "succeeded", finished["error"]
+        answers = ask(one)
+        path = "/v1/models/birds/versions/1/artifact"
+        artifact = one.client.get(path).content
+        assert one.stop() == 0
+        assert not list(one.home.glob("*.db")), "nothing was kept in SQLite"
+        assert not (one.home / "datasets").exists()
+        assert not (one.home / "models").exists()
+        shutil.rmtree(one.home / "cache")
+        one.start(API_ALONE)
+        assert one.client.get(path).content == artifact
+        assert ask(one) == answers
+        check_feedback(one)
+        assert one.stop() == 0
+
+
+def check_feedback(one: Service) -> None:
     named = {"instances": [PENGUIN], "row_ids": ["a bird"]}
     assert one.client.post("/v1/models/birds:uncertainty", json=named).status_code == 200
     entry = {"row_id": "a bird", "label": "Adelie"}

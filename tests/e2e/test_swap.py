@@ -1,7 +1,6 @@
 """Production moves under load between two API processes; `python -m benchmarks swap` does it 50
 times."""
 
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -10,10 +9,8 @@ import pyarrow as pa
 from benchmarks.swap import MODEL, swap
 from models.recipe import Recipe
 from models.training_run import TrainingOptions
-from tests.e2e.conftest import Service
+from tests.e2e.conftest import API_ALONE, Service
 from tests.http.conftest import publish
-
-SERVE = (sys.executable, "-m", "service.cli", "serve", "--no-worker")
 
 
 def test_no_request_fails_and_no_answer_is_stale_while_production_moves(
@@ -27,7 +24,7 @@ def test_no_request_fails_and_no_answer_is_stale_while_production_moves(
         recipe = Recipe("y", hidden=(64, 64), training=options, seed=seed)
         publish(first.home, MODEL, pa.table({"a": a, "b": b, "y": a - b}), recipe)
     for one in (first, other):
-        one.start(SERVE)
+        one.start(API_ALONE)
     report = swap([first.client, other.client], 6)
     assert report.failures == []
     assert report.stale == []
