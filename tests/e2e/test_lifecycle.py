@@ -157,7 +157,7 @@ def test_a_search_survives_kill_9(shared: Service) -> None:
     request = {
         "dataset": dataset, "target": "compressive_strength",
         "calibration": "split",
-        "hyperparameters": {"hidden": [16], "epochs": 20, "dropout": {"p": "auto"}},
+        "hyperparameters": {"hidden": [16], "epochs": 10, "dropout": {"p": "auto"}},
     }  # fmt: skip
 
     def trials(job: str) -> list[int]:

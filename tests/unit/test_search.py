@@ -60,7 +60,7 @@ def test_a_search_starts_at_the_default_and_repeats_itself() -> None:
 
 
 def test_clean_data_want_less_dropout_than_noisy() -> None:
-    options = replace(OPTIONS, epochs=200, learning_rate=1e-2)
+    options = replace(OPTIONS, epochs=100, learning_rate=1e-2)
     chosen = {}
     for noise, n in ((0.0, 300), (3.0, 60)):
         data = rows(n, noise)
