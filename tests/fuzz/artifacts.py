@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import io
 import json
@@ -111,13 +112,16 @@ def _manifest(data: atheris.FuzzedDataProvider, contents: dict[str, bytes]) -> N
         if action == 0:
             del parent[key]
         elif action == 1:
-            parent[key] = [parent[key]] * data.ConsumeIntInRange(0, 3)
+            count = data.ConsumeIntInRange(0, 3)
+            parent[key] = [copy.deepcopy(parent[key]) for _ in range(count)]
         elif action == 2 and isinstance(parent, dict):
-            parent[data.PickValueInList([*parent, "x", "1", "0"])] = parent[key]
+            name = data.PickValueInList([*parent, "x", "1", "0"])
+            parent[name] = copy.deepcopy(parent[key])
         elif action == 3:
             parent[key] = data.ConsumeFloat() if data.ConsumeBool() else data.ConsumeInt(9)
         else:
-            parent[key] = data.PickValueInList(ODD)
+            # A copy: what comes next may change it.
+            parent[key] = copy.deepcopy(data.PickValueInList(ODD))
     # As a stranger writes it: NaN, and names twice, included.
     contents["manifest.json"] = json.dumps(manifest).encode()
 
