@@ -30,14 +30,15 @@ PATIENCE_SECONDS = 30.0
 @dataclass(frozen=True)
 class Load:
     """What came of it: the seconds of each answer after the warm-up, over how long, and how many
-    answers there were with those before; `processor_seconds` are the server's for all of them.
-    """
+    answers there were with those before; `processor_seconds` are the server's for all of them,
+    `own_seconds` the processor time of sending and receiving."""
 
     latencies: Sequence[float]
     seconds: float
     answers: int = 0
     failure: str = ""
     processor_seconds: float = math.nan
+    own_seconds: float = math.nan
 
     @property
     def per_second(self) -> float:
@@ -51,6 +52,11 @@ class Load:
     def processor_per_answer(self) -> float:
         """Seconds."""
         return self.processor_seconds / self.answers
+
+    @property
+    def own_per_answer(self) -> float:
+        """Seconds."""
+        return self.own_seconds / self.answers
 
     def quantile(self, level: float) -> float:
         """The least latency that a share `level` of the answers does not exceed."""
@@ -178,7 +184,7 @@ def generate(
             client.send(next(turn))
     for client in opened.values():
         client.socket.close()
-    return Load(latencies, seconds, answers)
+    return Load(latencies, seconds, answers, own_seconds=time.process_time())
 
 
 class _Client:

@@ -171,12 +171,17 @@ def _two_processes(home: Path) -> Row:
     ):
         found = interleave(
             {
-                name: lambda port=port: offer([port], requests, clients=CLIENTS, seconds=2.0)
-                for name, port in (("one", one.port), ("two", two.port))
+                name: lambda of=of: offer(
+                    [of.port], requests, clients=CLIENTS, seconds=2.0, server=of.pid
+                )
+                for name, of in (("one", one), ("two", two))
             },
             ROUNDS,
         )
     per_second = {name: [load.per_second for load in loads] for name, loads in found.items()}
+    serving = median(load.processor_per_answer for load in found["one"])
+    asking = median(load.own_per_answer for load in found["one"])
+    cores = os.cpu_count() or 1
     return Row(
         f"`--workers 2` against one API process: requests/s of `:uncertainty` (`mc`), one row, "
         f"T={BOUND_SAMPLES}",
@@ -184,7 +189,9 @@ def _two_processes(home: Path) -> Row:
         1.8,
         at_most=False,
         note=f"{median(per_second['two']):.0f} against {median(per_second['one']):.0f} a second, "
-        f"one thread each; the load generator shares the {os.cpu_count()} cores",
+        f"one thread each; an answer takes the service {1e3 * serving:.2f} ms, the load generator, "
+        f"on the same {cores} cores, {1e3 * asking:.2f}: at most "
+        f"{cores * serving / (serving + asking):.2f} ×",
     )
 
 

@@ -231,10 +231,14 @@ def _growth(seen: Seen) -> Iterator[str]:
         ("open files", "", [float(look.files.total()) for look in warm]),
         ("threads", "", [float(look.threads.total()) for look in warm]),
     ):
-        slope = linear_regression(minutes, values).slope
+        half = len(values) // 2
+        slope, later = (
+            linear_regression(minutes[begin:], values[begin:]).slope for begin in (0, half)
+        )
         yield (
             f"{name}: {values[0]:.0f}{unit} when warm, {values[-1]:.0f}{unit} at the end, at most "
-            f"{max(values):.0f}{unit}; slope {slope:+.2f}{unit} a minute"
+            f"{max(values):.0f}{unit}; slope {slope:+.2f}{unit} a minute, in the second half "
+            f"{later:+.2f}"
         )
     before, after = warm[0], warm[-1]
     more = (after.files - before.files) + (after.threads - before.threads)
