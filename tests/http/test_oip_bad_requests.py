@@ -13,7 +13,7 @@ import pytest
 
 from service.inference import Address
 from service.schemas import InferProblem
-from tests.http.test_oip_infer import NUMPY, SITES, SPECIES, STRENGTH, bird_table, pack, tensor
+from tests.http.oip import NUMPY, SITES, SPECIES, STRENGTH, bird_table, pack, tensor
 
 pytestmark = pytest.mark.anyio
 
