@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import importlib.resources
+import sqlite3
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -105,7 +107,7 @@ def _connect(url: str) -> sa.Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
         # Readers do not wait for writers, and what was committed survives a crash.
-        connection.execute("PRAGMA journal_mode=WAL")
+        _keep_journal(connection)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         # The driver would begin transactions by itself, and only for some statements.
@@ -118,3 +120,17 @@ def _connect(url: str) -> sa.Engine:
         connection.exec_driver_sql("BEGIN DEFERRED" if reads_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _keep_journal(connection: sqlite3.Connection) -> None:
+    """Turns write-ahead logging on. In a new file SQLite waits for no other that does the same."""
+    ends = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > ends:
+                raise
+            time.sleep(0.01)
+        else:
+            return

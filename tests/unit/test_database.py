@@ -38,10 +38,12 @@ def test_the_head_is_the_newest_migration() -> None:
 
 
 def test_many_may_migrate_at_once(tmp_path: Path) -> None:
-    databases = [Database(url(tmp_path)) for _ in range(4)]
+    databases = [Database(url(tmp_path)) for _ in range(8)]
+    start = threading.Barrier(len(databases))
     faults: list[BaseException] = []
 
     def migrate(database: Database) -> None:
+        start.wait()
         try:
             database.migrate()
         except BaseException as error:  # noqa: BLE001
