@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from models import MLP, MLPConfig, estimators, kernel, uncertainty
+from models.at_once import summarise_at_once
 from models.draw import Draw
 from models.estimators import estimate
 from models.linearisation import expand
@@ -210,3 +211,27 @@ def test_no_rows_are_no_outputs_and_rows_of_another_width_are_refused() -> None:
     assert torch.equal(*drawn)
     with pytest.raises(ValueError, match="13 columns"):
         sample(plan, torch.randn(2, 12), seed=0, n_samples=3)
+
+
+def test_many_quantiles_are_found_in_calls_that_can_be_cancelled() -> None:
+    """Not in one, which would go on for seconds after its client has left."""
+    plan = make_plan(MLP(MLPConfig(13, 1, (32,), p=0.1)))
+    levels = [0.005 + 0.0099 * i for i in range(100)]
+    x = torch.randn(140, 13)
+    assert summarise_at_once(plan, Target("y"), x[:1], 0, 100, "mc", levels[:3]) is not None
+    assert summarise_at_once(plan, Target("y"), x, 0, 1000, "mc", levels) is None
+
+
+def test_a_network_without_hidden_layers_is_drawn_in_steps_too() -> None:
+    plan = make_plan(MLP(MLPConfig(1, 1, (), input_p=0.5)))
+    found = estimate(plan, Target("y"), torch.ones(2, 1), Draw(8, 0, "mc", keep_samples=True))
+    assert found.samples is not None
+    assert found.samples.shape == (8, 2)
+
+
+def test_a_p_too_small_for_single_precision_adds_no_noise() -> None:
+    plan = make_plan(MLP(MLPConfig(5, 1, (20, 20), p=(1e-50, 0.2))))
+    expansion = expand(plan, make_prefix(plan, torch.randn(3, 5)))
+    masks = open_stream(plan, 0, 4).take(4)
+    assert torch.isfinite(expansion.linear_part(masks)).all()
+    assert len(expansion.noisy) == 0  # that before the last layer is integrated out
