@@ -123,13 +123,14 @@ def _connect(url: str) -> sa.Engine:
 
 
 def _keep_journal(connection: sqlite3.Connection) -> None:
-    """Turns write-ahead logging on. In a new file SQLite waits for no other that does the same."""
+    """Turns write-ahead logging on; where another writes into a file without it, SQLite would not
+    wait."""
     ends = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > ends:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
                 raise
             time.sleep(0.01)
         else:

@@ -1,5 +1,6 @@
 """Migrations lead where the tables are declared, from an empty database and from every step."""
 
+import sqlite3
 import threading
 import tracemalloc
 from pathlib import Path
@@ -57,6 +58,20 @@ def test_many_may_migrate_at_once(tmp_path: Path) -> None:
     assert faults == []
     for database in databases:
         database.close()
+
+
+def test_a_new_file_that_another_writes_into_is_waited_for(tmp_path: Path) -> None:
+    path = Path(url(tmp_path).removeprefix("sqlite:///"))
+    path.parent.mkdir()
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    letting_go = threading.Timer(0.2, other.rollback)
+    letting_go.start()
+    database = Database(url(tmp_path))
+    database.migrate()
+    database.close()
+    letting_go.join()
+    other.close()
 
 
 def test_times_come_back_in_utc(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def masks_of(config: MLPConfig, n: int) -> list[Tensor]:
     ]
 
 
+@pytest.mark.parametrize("dtype", [torch.double, torch.float])
 @pytest.mark.parametrize("n", [32, 7])
 @pytest.mark.parametrize(
     ("config", "smoothing", "class_weights", "noise_bias"),
@@ -56,31 +57,40 @@ def masks_of(config: MLPConfig, n: int) -> list[Tensor]:
     ],
 )
 def test_the_written_gradient_is_the_automatic_one(
-    config: MLPConfig, smoothing: float, class_weights: Tensor | None, noise_bias: float, n: int
+    config: MLPConfig,
+    smoothing: float,
+    class_weights: Tensor | None,
+    noise_bias: float,
+    n: int,
+    dtype: torch.dtype,
 ) -> None:
+    """In single precision partly by compiled code, where there is any."""
     torch.manual_seed(0)
-    network = MLP(config).double()
+    network = MLP(config).to(dtype)
+    class_weights = None if class_weights is None else class_weights.to(dtype)
     with torch.no_grad():
         network.linears[-1].bias[-1] += noise_bias
     oracle = copy.deepcopy(network)
     for layer, mask in enumerate(masks_of(config, n)):
-        oracle.dropouts[layer] = Fixed(mask)
+        oracle.dropouts[layer] = Fixed(mask.to(dtype))
     flatten_gradients(oracle.parameters())
     gradients = flatten_gradients(network.parameters()).fill_(7.0)  # what was there must go
     masks = TrainingMasks(config, 32, "cpu", seed=5)
     masks.begin_epoch(1)
     written = WrittenGradient(network, masks, 32, smoothing, class_weights)
     assert covers(network)
-    x = torch.randn(n, 3, dtype=torch.double)
+    x = torch.randn(n, 3, dtype=dtype)
     given = x.clone()
-    y = torch.randn(n, dtype=torch.double)
+    y = torch.randn(n, dtype=dtype)
     if config.head == "classification":
         y = torch.randint(0, 4, (n,))
     loss = written(x, y)
     expected = Objective(oracle, 100, smoothing, class_weights)(x, y)
-    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-12)
+    rtol, atol = (1e-10, 1e-12) if dtype is torch.double else (1e-5, 1e-6)
+    torch.testing.assert_close(loss, expected, rtol=rtol, atol=atol)
+    rtol, atol = (1e-6, 1e-9) if dtype is torch.double else (1e-4, 1e-6)
     for mine, theirs in zip(network.parameters(), oracle.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=rtol, atol=atol)
     assert gradients.abs().sum() > 0
     assert torch.equal(x, given), "dropout of the input leaves the rows as they were"
 
@@ -147,14 +157,21 @@ def test_adamw_on_flat_tensors_is_torchs() -> None:
 
 
 @pytest.mark.skipif(not kernel.is_available(), reason="no compiled kernel")
-def test_what_is_compiled_trains_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("dropout", "max_norm"), [("bernoulli", None), ("bernoulli", 0.5), ("concrete", None)]
+)
+def test_what_is_compiled_trains_the_same_network(
+    dropout: str, max_norm: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Masks to the bit; errors, steps and running mean up to rounding."""
     torch.manual_seed(0)
     x = torch.randn(200, 5)
     x[3] = -40.0  # a gradient to be shortened
     training = Split(x, x[:, 0] * x[:, 1])
-    options = TrainingOptions(epochs=4, batch_size=64, gradient_clip=0.5, weight_decay=0.1)
-    config = MLPConfig(5, 1, (37, 20), p=(0.1, 1.0), input_p=0.3)
+    options = TrainingOptions(
+        epochs=4, batch_size=64, gradient_clip=0.5, weight_decay=0.1, max_norm=max_norm
+    )
+    config = MLPConfig(5, 1, (37, 20), p=(0.1, 1.0), input_p=0.3, dropout=dropout)
 
     def run() -> tuple[Run, list[float]]:
         run = Run(config, training, training, options.resolved(len(x)))
