@@ -14,10 +14,11 @@ from torch import Tensor
 from models import kernel
 from models.kernel.sharing import CALL_PRODUCTS
 from models.plan import Plan
+from models.reduced import MOST_SAMPLES_PER_DESIGN, is_gaussian
 from models.sampling import open_stream, samples_per_block
 from models.table import Target
 from models.uncertainty import RegressionSummary, check_finite
-from models.variance_reduction import MOST_SAMPLES_PER_DESIGN, RULES, in_units, is_gaussian
+from models.variance_reduction import RULES, in_units
 
 
 def summarise_at_once(

@@ -22,6 +22,7 @@ from models.analytic import N_POINTS, summarise_analytically
 from models.at_once import summarise_at_once
 from models.draw import LEAST_AUTO_SAMPLES, Draw, choose, worth_of
 from models.errors import EstimatorError, NotStochasticError
+from models.reduced import Reduced, draw_reduced
 from models.sampling import Plan, row_blocks, sample
 from models.table import Target, softmax
 from models.uncertainty import (
@@ -35,8 +36,6 @@ from models.uncertainty import (
     to_gaussians,
 )
 from models.variance_reduction import (
-    Reduced,
-    draw_reduced,
     in_units,
     standard_error,
     summarise_reduced,

@@ -19,6 +19,7 @@ from service.app import create_app
 from service.database import Database
 from service.registry import Registry
 from service.settings import Settings
+from tests.http import jobs
 
 FAST = TrainingOptions(epochs=12, batch_size=32)
 
@@ -149,3 +150,11 @@ async def reader(
 
 STRENGTH_ROW = {"age": 28.0, "water": 180.0, "site": "north"}
 SPECIES_ROW = {"bill": 47.0, "mass": 4100.0}
+
+
+@pytest.fixture
+async def dataset(client: httpx.AsyncClient) -> str:
+    response = await client.post(
+        "/v1/datasets", content=jobs.CSV, headers={"content-type": "text/csv"}
+    )
+    return response.json()["id"]

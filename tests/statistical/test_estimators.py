@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import models.estimators
+import models.reduced
 import models.sampling
-import models.variance_reduction
 from models.draw import Draw
 from models.estimators import estimate
 from models.masks import StratifiedStream
@@ -127,7 +127,7 @@ def test_the_check_notices_that_the_last_layers_variance_is_forgotten(
         conditional = drawn[-1]
         conditional[..., 1] = 0.0
 
-    monkeypatch.setattr(models.variance_reduction, "draw_block", faulty)
+    monkeypatch.setattr(models.reduced, "draw_block", faulty)
     # What is small goes another way, to the same bits (tests/unit/test_kernel.py).
     monkeypatch.setattr(models.estimators, "summarise_at_once", lambda *_: None)
     for estimator in ("stratified", "control_variate"):
