@@ -22,7 +22,7 @@ from models.table import Schema
 from models.training import fit
 from models.training_run import TrainingOptions
 from service import answers
-from service.computation import Instances, Rows, evaluate
+from service.computation import Instances, Numbers, Rows, evaluate
 from service.envelope import parse_json
 from service.loading import LoadedVersion
 from service.open_inference.answers import Form
@@ -86,7 +86,8 @@ def _train() -> LoadedVersion:
 
 def _predict(loaded: LoadedVersion, body: bytes) -> tuple[Callable[[], Rows], Callable[[], bytes]]:
     def read() -> Rows:
-        return Instances(parse(PredictRequest, parse_json(body)).instances)
+        numbers = Numbers.read(body)
+        return numbers or Instances(parse(PredictRequest, parse_json(body)).instances)
 
     return read, lambda: orjson.dumps(answers.predicted(evaluate(loaded, read())))
 

@@ -13,9 +13,11 @@ import torch
 from models.draw import Draw
 from models.errors import NonFiniteError
 from models.estimators import Estimate, estimate
+from models.kernel import read_rows
 from models.live import Claims
 from models.sampling import predict, row_blocks
 from models.table import Encoded, Schema
+from service.envelope import parse_json
 from service.loading import LoadedVersion
 
 # The analytic mean's gap, in stds, of a version that was made before it was measured.
@@ -49,6 +51,28 @@ class Instances:
 
     def encode(self, schema: Schema) -> Encoded:
         return schema.encode(self.values)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The same of arrays that all are `numbers` (N, K) alone, and the JSON that they stood in."""
+
+    numbers: np.ndarray
+    body: bytes
+
+    @classmethod
+    def read(cls, body: bytes) -> Numbers | None:
+        """Those of a body that is nothing but such rows."""
+        numbers = read_rows(body)
+        return None if numbers is None else cls(numbers, body)
+
+    def count(self, schema: Schema) -> int:  # noqa: ARG002 (of the protocol)
+        return len(self.numbers)
+
+    def encode(self, schema: Schema) -> Encoded:
+        if schema.is_numeric and self.numbers.shape[1] == len(schema.features):
+            return schema.encode_numbers(self.numbers)
+        return schema.encode(parse_json(self.body)["instances"])
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ class Inference:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def predict(self, address: Address, instances: list[Any]) -> dict[str, Any]:
+    async def predict(self, address: Address, rows: Rows) -> dict[str, Any]:
         """The answer of `:predict`.
 
         Raises:
@@ -133,7 +133,7 @@ class Inference:
             EncodeError: rows that do not fit the schema.
         """
         loaded = await self.find(address)
-        return await self.evaluate(loaded, Instances(instances), answers.predicted)
+        return await self.evaluate(loaded, rows, answers.predicted)
 
     async def uncertainty(self, address: Address, request: UncertaintyRequest) -> dict[str, Any]:
         """The answer of `:uncertainty`.

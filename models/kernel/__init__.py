@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from models.kernel.library import Question, Rules, Site, check, compiled, is_available
+from models.kernel.rows import read_rows
 from models.kernel.sharing import share
 from models.kernel.weights import Weights
 
@@ -26,6 +27,7 @@ __all__ = [
     "fill_masks",
     "is_available",
     "mixture_quantiles",
+    "read_rows",
     "summarise",
     "summarise_samples",
 ]

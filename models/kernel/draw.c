@@ -2,7 +2,7 @@
 
 #include "network.h"
 
-#define KERNEL_VERSION 8
+#define KERNEL_VERSION 9
 
 int kernel_version(void) { return KERNEL_VERSION; }
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import logging
-from ctypes import POINTER, Structure, c_double, c_float, c_int64, c_uint32, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int64, c_uint32, c_void_p
 from functools import cache
 
 log = logging.getLogger(__name__)
 
 # Of what is compiled; one that is left over from another version is not used.
-VERSION = 8
+VERSION = 9
 
 
 class Network(Structure):
@@ -119,6 +119,8 @@ def load() -> ctypes.CDLL | None:
     library.descend.argtypes = [*[pointer] * 5, count, pointer]
     library.drop_values.restype = library.descend.restype = None
     library.add_linear_part.restype = library.mixture_quantiles.restype = None
+    library.read_rows.argtypes = [c_char_p, count, pointer, pointer]
+    library.read_rows.restype = count
     return library
 
 

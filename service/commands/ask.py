@@ -17,6 +17,7 @@ from rich.table import Table
 
 from models.errors import DropcastError, EncodeError, NonFiniteError
 from service.commands.console import refuse, say
+from service.computation import Instances
 from service.database import Database
 from service.datasets import read_rows
 from service.errors import InvalidError, NotFoundError, ServiceError
@@ -78,7 +79,7 @@ async def _answers(
         batch = instances[start : start + step]
         try:
             if options is None:
-                answer = await inference.predict(address, batch)
+                answer = await inference.predict(address, Instances(batch))
             else:
                 request = parse(UncertaintyRequest, {"instances": batch, **options})
                 answer = await inference.uncertainty(address, request)

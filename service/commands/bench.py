@@ -20,6 +20,7 @@ from models.features import NumberFeature
 from models.table import Schema
 from service.commands.ask import OneModel
 from service.commands.console import refuse, say
+from service.computation import Instances
 from service.database import Database
 from service.errors import NotFoundError, ServiceError
 from service.inference import Address, Inference
@@ -123,7 +124,7 @@ def _ways(
         loaded.artifact.decode(torch.stack([samples.mean(dim=0), samples.std(dim=0)]))
 
     return [
-        lambda: inference.predict(address, instances),
+        lambda: inference.predict(address, Instances(instances)),
         uncertain("auto"),
         uncertain("mc"),
         passes,

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from service import context
-from service.envelope import read_json
+from service.computation import Instances, Numbers, Rows
+from service.envelope import parse_json, read_body, read_json
 from service.errors import InvalidError, NotFoundError
 from service.inference import Address
 from service.openapi import body, problems
@@ -37,9 +38,13 @@ async def predict(
 ) -> JsonResponse:
     """Eval mode: one deterministic pass, dropout off. The same rows give the same bits."""
     inference.name("eval", address)
-    wanted = parse(PredictRequest, await read_json(request, settings.max_body_bytes))
-    name_rows(wanted.row_ids, len(wanted.instances))
-    return JsonResponse(await inference.predict(address, wanted.instances))
+    sent = await read_body(request, settings.max_body_bytes)
+    rows: Rows | None = Numbers.read(sent)
+    if rows is None:
+        wanted = parse(PredictRequest, parse_json(sent))
+        name_rows(wanted.row_ids, len(wanted.instances))
+        rows = Instances(wanted.instances)
+    return JsonResponse(await inference.predict(address, rows))
 
 
 async def uncertainty(

@@ -129,3 +129,24 @@ async def test_a_row_gets_the_same_value_in_any_batch(client: httpx.AsyncClient)
     together = await values(rows)
     for i in (0, 17, 255):
         assert (await values([rows[i]]))[0] == pytest.approx(together[i], rel=1e-5)
+
+
+async def test_rows_of_numbers_alone_are_answered_like_all_others(
+    client: httpx.AsyncClient,
+) -> None:
+    """They are read another way: a field beside them, which counts for nothing, makes them go the
+    way of all others."""
+    rng = np.random.default_rng(0)
+    usual = rng.normal([45, 4200], [5, 700], (300, 2)).tolist()
+    for rows in (
+        *(usual[:1], usual[:20], usual, [[45, 4200], [44.5, 4000]], [[1e6, -0.0], [-0, 1e-30]]),
+        *([[1e300, 1]], [[1]], [[1, 2, 3]] * 3, [[1, 2], [3]], [["a", 1]], [[None, 1]], [[]]),
+    ):
+        for path in ("species", "strength", "plain", "nobody"):
+            url = f"/v1/models/{path}:predict"
+            got = await client.post(url, json={"instances": rows})
+            expected = await client.post(url, json={"instances": rows, "signature_name": ""})
+            assert got.status_code == expected.status_code
+            told, due = got.json(), expected.json()
+            told.pop("request_id", None), due.pop("request_id", None)
+            assert told == due
