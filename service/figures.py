@@ -16,6 +16,7 @@ import weakref
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
 from typing import IO, Literal
 
@@ -49,23 +50,46 @@ class Family:
     buckets: tuple[float, ...] = ()
 
 
+class _File(MmapedDict):
+    """A file that shows where its numbers are: to write one there takes a tenth of the time that
+    finding it by its key takes."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._views: dict[mmap, memoryview[float]] = {}
+
+    def place(self, key: str) -> tuple[memoryview[float], int]:
+        """The number of that key, 0.0 if it is new, among those of the file. A file that grows is
+        mapped once more, and what is written by the first mapping is seen by both."""
+        self.read_value(key)
+        numbers = self._views.get(self._m)
+        if numbers is None:
+            numbers = self._views[self._m] = memoryview(self._m).cast("d")
+        return numbers, self._positions[key] // numbers.itemsize
+
+    def close(self) -> None:
+        for numbers in self._views.values():
+            numbers.release()
+        super().close()
+
+
 class Cell:
     """One number; only one thread may write it."""
 
-    __slots__ = ("_file", "_key", "_value")
+    __slots__ = ("_at", "_numbers", "_value")
 
-    def __init__(self, file: MmapedDict, key: str) -> None:
-        self._file, self._key = file, key
-        self._value: float = file.read_value(key)[0]
+    def __init__(self, numbers: memoryview[float], at: int) -> None:
+        self._numbers, self._at = numbers, at
+        self._value: float = numbers[at]
 
     def add(self, amount: float = 1.0) -> None:
         self._value += amount
-        self._file.write_value(self._key, self._value, 0.0)
+        self._numbers[self._at] = self._value
 
     def set(self, value: float) -> None:
         if value != self._value:
             self._value = value
-            self._file.write_value(self._key, value, 0.0)
+            self._numbers[self._at] = value
 
 
 class Histogram:
@@ -106,9 +130,8 @@ class Figures:
         self._folder = folder
         self._slot, self._lock = _take_slot(folder)
         mark_process_dead(self._slot, folder)
-        self._files: dict[Kind, MmapedDict] = {
-            kind: MmapedDict(str(folder / f"{prefix}_{self._slot}.db"))
-            for kind, prefix in FILES.items()
+        self._files: dict[Kind, _File] = {
+            kind: _File(str(folder / f"{prefix}_{self._slot}.db")) for kind, prefix in FILES.items()
         }
 
     def cell(self, family: Family, *labels: str) -> Cell:
@@ -151,7 +174,7 @@ class Figures:
         self, family: Family, suffix: str, names: Sequence[str], values: Sequence[str]
     ) -> Cell:
         key = mmap_key(family.name, family.name + suffix, [*names], [*values], family.help)
-        return Cell(self._files[family.kind], key)
+        return Cell(*self._files[family.kind].place(key))
 
 
 def _sweep() -> None:

@@ -38,6 +38,24 @@ def test_many_values_count_as_one_by_one(tmp_path: Path) -> None:
     together.close()
 
 
+def test_a_file_that_grows_keeps_what_was_counted_before_and_after(tmp_path: Path) -> None:
+    figures = Figures(tmp_path)
+    early = figures.cell(SEEN)
+    early.add(1)
+    size = (tmp_path / "counter_0.db").stat().st_size
+    long = Family("dropcast_long", "counter", "Long", ("name",))
+    late = [figures.cell(long, f"{i:0200}") for i in range(size // 200)]
+    assert (tmp_path / "counter_0.db").stat().st_size > size
+    for cell in (early, late[0], late[-1]):
+        cell.add(2)
+    assert samples(figures)["dropcast_seen_total"] == 3
+    figures.close()
+    following = Figures(tmp_path)
+    kept = [s.value for family in following.collect() for s in family.samples]
+    assert sum(kept) == 3 + 2 + 2
+    following.close()
+
+
 def test_the_next_process_in_a_slot_counts_on(tmp_path: Path) -> None:
     first = Figures(tmp_path)
     first.cell(SEEN).add(3)
