@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 
 import torch
@@ -30,11 +30,23 @@ def share(n_items: int, products_per_item: int, work: Callable[[slice], None]) -
     pieces = [slice(begin, min(begin + step, n_items)) for begin in range(0, n_items, step)]
     for at in range(0, len(pieces), threads):
         stop_if_cancelled()
-        if threads == 1:
-            work(pieces[at])
-        else:
-            for done in [_pool().submit(work, piece) for piece in pieces[at : at + threads]]:
-                done.result()
+        _work_on(pieces[at : at + threads], work)
+
+
+def _work_on(pieces: Sequence[slice], work: Callable[[slice], None]) -> None:
+    """The first piece in this thread, and so each other that no thread has begun by then."""
+    others = [(piece, _pool().submit(work, piece)) for piece in pieces[1:]]
+    try:
+        work(pieces[0])
+        for piece, other in others:
+            if other.cancel():
+                work(piece)
+    finally:
+        # None goes on in memory that has been given back.
+        begun = [other for _, other in others if not other.cancel()]
+        wait(begun)
+    for other in begun:
+        other.result()
 
 
 @cache

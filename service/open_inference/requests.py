@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -161,15 +162,21 @@ def _read_parameters(given: Mapping[str, Any], outputs: Mapping[str, bool]) -> I
     """Ours among those given; others are let through, since clients send their own, but not
     ones that are nearly named as ours."""
     for name in itertools.islice(given.keys() - _OURS, MOST_COMPARED):
-        near = difflib.get_close_matches(name[:64], sorted(_OURS), n=1, cutoff=0.85)
+        near = _near(name[:64])
         if near:
-            message = f"is not a parameter; near it: {near[0]}"
+            message = f"is not a parameter; near it: {near}"
             raise _fault(message, ["parameters", name[:64]], f"parameters.{name[:64]}: {message}")
     ours = {name: value for name, value in given.items() if name in _OURS}
     if "quantiles" in ours:
         ours["quantiles"] = _read_levels(ours["quantiles"])
     with placed_in_parameters():
         return parse(InferParameters, ours | {"return_samples": "samples" in outputs})
+
+
+@functools.lru_cache(MOST_COMPARED)
+def _near(name: str) -> str:
+    """Ours that is nearly so named, if one is; clients send the same names again and again."""
+    return next(iter(difflib.get_close_matches(name, sorted(_OURS), n=1, cutoff=0.85)), "")
 
 
 def _read_levels(text: Any) -> list[float]:
