@@ -21,7 +21,8 @@ from torch import Tensor
 
 from models.mlp import ACTIVATIONS, LOG_VARIANCE_RANGE
 from models.plan import Plan, Prefix, fill_up, rowwise
-from models.sampling import BLOCK_FLOATS, row_blocks
+from models.sampling import block_floats, row_blocks
+from models.streams import unpack
 
 # Nodes of the Gauss-Hermite rule for activations without a closed form.
 _NODES = 9
@@ -63,6 +64,7 @@ class Linearisation:
         n_rows, n_outputs = self.mean.shape[0], self._n_outputs
         n_samples = next(len(mask) for mask in masks if mask is not None)
         total = self.mean.new_zeros((n_samples, n_rows, n_outputs))
+        masks = unpack(self.plan.sites, masks)
         for effect in self.effects:
             mask = masks[effect.index]
             assert mask is not None
@@ -127,7 +129,8 @@ class Linearisation:
         weight = self._weight(effect)
         shape = (len(deviation), weight.shape[1], weight.shape[0])
         moved = deviation.reshape(shape).transpose(1, 2) * weight
-        for rows in row_blocks(len(self.mean), moved.shape[0] * moved.shape[2], BLOCK_FLOATS):
+        floats = moved.shape[0] * moved.shape[2]
+        for rows in row_blocks(len(self.mean), floats, block_floats(self.plan)):
             change = effect.activations[rows] @ moved  # (S, R, J)
             total[:, rows] += torch.einsum("srj,roj->sro", change, effect.slopes[rows])
 

@@ -2,8 +2,8 @@
 
 A seed names one endless table of 32-bit words, a row for each sample. A sample's noise
 depends on the seed, its number and the sizes of the layers: not on T, on the rows it
-meets, or on how the work is cut. Words are drawn on the CPU and shipped. Stratified masks
-depend on the size of their designs, too.
+meets, or on how the work is cut. Words are drawn on the CPU, and masks shipped from there
+(`models.packed`). Stratified masks depend on the size of their designs, too.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class NoiseSite:
 class MaskStream:
     """The masks of consecutive samples at every active site, scaled by 1/(1-p).
 
-    `take(n)` gives the next n samples: for each site a float32 tensor (n, size) on
-    `device`, or None where p = 0, for which nothing is drawn.
+    `take(n)` gives the next n samples: for each site a float32 tensor (n, size) on the CPU, or
+    None where p = 0, for which nothing is drawn.
     """
 
     def __init__(
@@ -75,10 +75,8 @@ class MaskStream:
         seed: int,
         *,
         first: int = 0,
-        device: torch.device | str = "cpu",
     ) -> None:
         self._sites = sites
-        self._device = torch.device(device)
         # An even width keeps every sample on a boundary of the generator's 64-bit words.
         active = sum(site.size for site in sites if site.is_active)
         self._width = active + active % 2
@@ -98,7 +96,7 @@ class MaskStream:
                 masks.append(None)
                 continue
             noise = _noise(site, words[:, column : column + site.size])
-            masks.append(torch.from_numpy(noise).to(self._device))
+            masks.append(torch.from_numpy(noise))
             column += site.size
         return masks
 
@@ -110,7 +108,7 @@ class MaskStream:
             for site in active
         ]
         masks = iter(kernel.fill_masks(self._bits, n_samples, self._width, words))
-        return [next(masks).to(self._device) if site.is_active else None for site in self._sites]
+        return [next(masks) if site.is_active else None for site in self._sites]
 
 
 class StratifiedStream:
@@ -131,12 +129,10 @@ class StratifiedStream:
         seed: int,
         *,
         samples_per_design: int,
-        device: torch.device | str = "cpu",
     ) -> None:
         self._sites = sites
         self._seed = seed
         self._n = samples_per_design
-        self._device = torch.device(device)
         self._active = sum(site.size for site in sites if site.is_active)
         self._width = self._active + self._active % 2
         self._taken = 0
@@ -153,7 +149,7 @@ class StratifiedStream:
             self._taken += count
             n_samples -= count
         return [
-            None if site[0] is None else torch.from_numpy(np.concatenate(site)).to(self._device)
+            None if site[0] is None else torch.from_numpy(np.concatenate(site))
             for site in zip(*parts, strict=True)
         ]
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from models.dropout import ConcreteDropout, inverted_scale
+from models.graphs import Graphs, graphs_for
 from models.kernel import Weights
 from models.mask_cache import MaskCache
 from models.masks import NoiseSite
@@ -32,7 +33,8 @@ class Plan:
 
     `weights[i]` is (in, out), contiguous; the last is padded with zero columns to a
     multiple of 16, so that a row's bits do not depend on how many rows surround it. `masks`
-    may be shared by plans; `kernel` are the same weights for compiled code, where there is any.
+    may be shared by plans; `kernel` are the same weights for compiled code, where there is any,
+    `graphs` what a GPU replays that reads them, if they are on one.
     """
 
     config: MLPConfig
@@ -41,6 +43,7 @@ class Plan:
     sites: tuple[NoiseSite, ...]
     masks: MaskCache = field(default_factory=MaskCache, repr=False, compare=False)
     kernel: Weights | None = field(default=None, repr=False, compare=False)
+    graphs: Graphs | None = field(default=None, repr=False, compare=False)
 
     @property
     def device(self) -> torch.device:
@@ -118,6 +121,7 @@ def make_plan(
         tuple(sites),
         MaskCache() if masks is None else masks,
         Weights.of(config, weights, biases),
+        graphs_for(weights[0].device),
     )
 
 

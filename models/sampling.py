@@ -16,15 +16,13 @@ Nothing here reads or sets a module's mode: the mode is the function called.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from models import thinning
 from models.cancellation import stop_if_cancelled
-from models.mask_cache import Stream
-from models.masks import MaskStream, StratifiedStream
 from models.mlp import ACTIVATIONS
 from models.plan import (
     IN_PLACE,
@@ -36,6 +34,7 @@ from models.plan import (
     predict,
     product,
 )
+from models.streams import open_stream, unpack
 
 __all__ = [
     "Plan",
@@ -44,6 +43,7 @@ __all__ = [
     "draw_block",
     "make_plan",
     "make_prefix",
+    "open_stream",
     "predict",
     "row_blocks",
     "sample",
@@ -52,6 +52,9 @@ __all__ = [
 
 # Activations held by one block, in floats (1 MB): more leaves the cache, less loses to overhead.
 BLOCK_FLOATS = 2**18
+# The same on a GPU (64 MB), where less than fills its processors is lost to overhead; and how many
+# make a draw so long that its launches, hidden behind it, need no graph.
+GPU_BLOCK_FLOATS, GRAPH_FLOATS = 2**24, 2**22
 # Samples drawn between two looks at the clock or at a stop rule.
 SAMPLES_PER_CHECK = 32
 
@@ -86,31 +89,6 @@ def sample(
     return outputs[:done]
 
 
-def open_stream(
-    plan: Plan,
-    seed: int,
-    n_samples: int,
-    *,
-    first: int = 0,
-    samples_per_design: int | None = None,
-    is_whole: bool = True,
-) -> Stream:
-    """The masks that a seed names, independent ones or stratified in designs of that size; kept
-    for the next time where all of them are going to be used."""
-
-    def make() -> Stream:
-        if samples_per_design is None:
-            return MaskStream(plan.sites, seed, first=first, device=plan.device)
-        return StratifiedStream(
-            plan.sites, seed, samples_per_design=samples_per_design, device=plan.device
-        )
-
-    if not is_whole:
-        return make()
-    key = (plan.sites, plan.device, seed, n_samples, first, samples_per_design)
-    return plan.masks.stream(key, n_samples, 4 * plan.noise_per_sample, make)
-
-
 def draw_block(
     plan: Plan,
     prefix: Prefix,
@@ -118,23 +96,33 @@ def draw_block(
     out: Tensor,
     conditional: Tensor | None = None,
 ) -> None:
-    """Fills out (S, N, K) with the raw outputs of S masks for each site.
+    """Fills out (S, N, K) with the raw outputs of S masks for each site, packed or not.
 
     `conditional` (S, N, 2), of a regression, is filled with mean and variance of the first raw
     output over the noise before the last layer, given the masks of the sites before that.
     """
+    stop_if_cancelled()
     if plan.kernel is not None:
-        stop_if_cancelled()
         noise = plan.sites[-1].moments
         plan.kernel.draw(
             prefix.site, prefix.activations, prefix.whole, plan.whole_scale, masks, noise, out,
             conditional,
         )  # fmt: skip
         return
-    drops_weights = plan.config.dropout == "dropconnect"
-    draw = _draw_thinned_weights if drops_weights else _draw_thinned_units
-    draw(plan, prefix, masks, out, conditional)
-    clamp_noise(plan, out)
+    outputs = [out] if conditional is None else [out, conditional]
+    n_samples, n_rows = out.shape[:2]
+    floats = n_samples * max(n_rows * _widest(plan, prefix), plan.noise_per_sample)
+    if plan.graphs is None or floats > GRAPH_FLOATS:
+        _draw(plan, prefix, masks, outputs)
+        return
+
+    def draw(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        given = iter(inputs)
+        reached = Prefix(prefix.site, next(given))
+        _draw(plan, reached, [None if mask is None else next(given) for mask in masks], outputs)
+
+    noisy = [mask for mask in masks if mask is not None]
+    plan.graphs.run((plan.sites, len(outputs)), draw, prefix.activations, noisy, outputs)
 
 
 def row_blocks(n_rows: int, floats_per_row: int, budget_floats: int) -> Iterator[slice]:
@@ -149,8 +137,29 @@ def row_blocks(n_rows: int, floats_per_row: int, budget_floats: int) -> Iterator
 def samples_per_block(plan: Plan) -> int:
     """Samples whose masks and activations stay within a block."""
     if plan.config.dropout == "dropconnect":
-        return max(1, 4 * BLOCK_FLOATS // max(1, plan.noise_per_sample))
-    return max(1, BLOCK_FLOATS // max(plan.config.in_features, *plan.config.hidden, 16))
+        return max(1, 4 * block_floats(plan) // max(1, plan.noise_per_sample))
+    return max(1, block_floats(plan) // max(plan.config.in_features, *plan.config.hidden, 16))
+
+
+def block_floats(plan: Plan) -> int:
+    """Activations of one block where that plan is."""
+    return BLOCK_FLOATS if plan.device.type == "cpu" else GPU_BLOCK_FLOATS
+
+
+def _widest(plan: Plan, prefix: Prefix) -> int:
+    widest = max(weight.shape[1] for weight in plan.weights[prefix.site :])
+    return max(widest, prefix.activations.shape[1])
+
+
+def _draw(
+    plan: Plan, prefix: Prefix, masks: Sequence[Tensor | None], outputs: Sequence[Tensor]
+) -> None:
+    """What `draw_block` says by torch, for out and, if it is asked for, conditional."""
+    out, conditional = outputs[0], outputs[1] if len(outputs) > 1 else None
+    drops_weights = plan.config.dropout == "dropconnect"
+    draw = _draw_thinned_weights if drops_weights else _draw_thinned_units
+    draw(plan, prefix, unpack(plan.sites, masks), out, conditional)
+    clamp_noise(plan, out)
 
 
 def _draw_thinned_units(
@@ -161,15 +170,14 @@ def _draw_thinned_units(
     conditional: Tensor | None,
 ) -> None:
     n_samples, n_rows = len(out), len(prefix.activations)
-    widest = max(weight.shape[1] for weight in plan.weights[prefix.site :])
-    widest = max(widest, prefix.activations.shape[1])
+    widest = _widest(plan, prefix)
     if thinning.pays(plan, n_rows):
-        for rows in row_blocks(n_rows, widest, BLOCK_FLOATS):
+        for rows in row_blocks(n_rows, widest, block_floats(plan)):
             _draw_gathered(plan, prefix, rows, masks, out, conditional)
         return
     activation = IN_PLACE.get(plan.config.activation, ACTIVATIONS[plan.config.activation])
     last = len(plan.weights) - 1
-    blocks = list(row_blocks(n_rows, n_samples * widest, BLOCK_FLOATS))
+    blocks = list(row_blocks(n_rows, n_samples * widest, block_floats(plan)))
     # Memory that is new costs as much as the products: what one layer reads is the next one's.
     floats = blocks[0].stop * n_samples * widest
     free, used = prefix.activations.new_empty((2, floats)).unbind()
@@ -244,9 +252,8 @@ def _draw_thinned_weights(
         weight.expand(n_samples, -1, -1) if mask is None else _thin(plan, weight, mask, i)
         for i, (weight, mask) in enumerate(zip(plan.weights, masks, strict=True))
     ]
-    widest = max(weight.shape[1] for weight in plan.weights)
-    widest = max(widest, prefix.activations.shape[1])
-    for rows in row_blocks(len(prefix.activations), n_samples * widest, BLOCK_FLOATS):
+    floats = n_samples * _widest(plan, prefix)
+    for rows in row_blocks(len(prefix.activations), floats, block_floats(plan)):
         hidden = prefix.activations[rows].expand(n_samples, -1, -1)
         for i in range(prefix.site, len(plan.weights)):
             if i == last and conditional is not None:
@@ -268,9 +275,7 @@ def _without_last_noise(plan: Plan, hidden: Tensor) -> Tensor:
     flat = hidden.reshape(-1, hidden.shape[-1])
     weight = plan.weights[-1]
     centre = product(flat, mean * weight, plan.biases[-1])[:, 0]
-    spread = product(
-        flat.square(), variance * plan.squared_weights[-1], torch.zeros_like(plan.biases[-1])
-    )
+    spread = product(flat.square(), variance * weight.square(), torch.zeros_like(plan.biases[-1]))
     return torch.stack([centre, spread[:, 0]], dim=-1).reshape(*hidden.shape[:-1], 2)
 
 

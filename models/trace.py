@@ -10,7 +10,8 @@ from torch import Tensor
 from models.dropout import inverted_scale
 from models.masks import NoiseSite
 from models.mlp import ACTIVATIONS, divide
-from models.sampling import Plan, open_stream
+from models.sampling import Plan
+from models.streams import open_stream, unpack
 
 Array = np.ndarray
 
@@ -148,7 +149,7 @@ def _look_at_masks(
     dropped, done = 0, 0
     while done < n_samples:
         count = min(n_samples - done, max(1, _BLOCK // width))
-        masks = stream.take(count)
+        masks = unpack(plan.sites, stream.take(count))
         for site, mask in zip(plan.sites, masks, strict=True):
             if mask is not None:
                 dropped += _count_dropped(site, mask.cpu().numpy())

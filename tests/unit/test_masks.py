@@ -84,10 +84,3 @@ def test_p_1_gives_zeros_and_p_0_draws_nothing(kind: str) -> None:
 
 def test_without_active_sites_there_is_nothing_to_draw() -> None:
     assert MaskStream((NoiseSite("bernoulli", 0.0, 5),), 0).take(3) == [None]
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
-def test_masks_are_the_same_bits_on_a_gpu() -> None:
-    for here, there in zip(words(8), MaskStream(SITES, 8, device="cuda").take(20), strict=True):
-        if here is not None:
-            assert torch.equal(here, there.cpu())

@@ -241,13 +241,3 @@ def test_row_blocks_cover_all_rows_once() -> None:
     rows = [list(range(block.start, block.stop)) for block in row_blocks(10, 7, 21)]
     assert rows == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
     assert list(row_blocks(2, 100, 1)) == [slice(0, 1), slice(1, 2)]
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_gpu_gives_the_same_figures(kind: str) -> None:
-    net = network(kind)
-    x = torch.randn(50, 6)
-    here = sample(make_plan(net), x, seed=2, n_samples=30)
-    there = sample(make_plan(net, "cuda"), x, seed=2, n_samples=30)
-    torch.testing.assert_close(there.cpu(), here, rtol=1e-4, atol=1e-5)
