@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from models import kernel
@@ -78,9 +79,9 @@ class Estimate:
 
 
 def estimate(
-    plan: Plan, target: Target, x: Tensor, draw: Draw, *, analytic_gap: float = 0.0
+    plan: Plan, target: Target, rows: Tensor | Array, draw: Draw, *, analytic_gap: float = 0.0
 ) -> Estimate:
-    """The predictive distribution of the rows x (N, D).
+    """The predictive distribution of the rows (N, D).
 
     Memory is bounded whatever N and T, but for samples that are kept and for draws that
     may stop early: those hold N · T raw outputs. `analytic_gap` is what the analytic
@@ -97,20 +98,21 @@ def estimate(
             "to sample: train one with p > 0"
         )
     draw = choose(plan, target, draw)
-    if draw.estimator == "analytic":
-        return _estimate_analytically(plan, target, x, draw, analytic_gap)
-    at_once = _summarise_at_once(plan, target, x, draw)
+    at_once = _summarise_at_once(plan, target, rows, draw)
     kept, samples_used = [], draw.n_samples
     summary: Summary
     if at_once is not None:
         summary, plain = at_once
     else:
+        x = torch.from_numpy(rows) if isinstance(rows, np.ndarray) else rows
+        if draw.estimator == "analytic":
+            return _estimate_analytically(plan, target, x, draw, analytic_gap)
         parts, plain = [], None
-        for rows in _row_blocks(plan, x, draw):
-            drawn = _draw(plan, target, x[rows], draw)
+        for block in _row_blocks(plan, x, draw):
+            drawn = _draw(plan, target, x[block], draw)
             raw = drawn.raw if isinstance(drawn, Reduced) else _to_array(drawn)
             samples_used = len(raw)
-            check_finite(np.isfinite(raw).all(axis=(0, 2)), rows.start)
+            check_finite(np.isfinite(raw).all(axis=(0, 2)), block.start)
             parts.append(_summarise(target, drawn, draw))
             if draw.keep_samples:
                 kept.append(_decoded(target, raw))
@@ -131,12 +133,12 @@ def estimate(
 
 
 def _summarise_at_once(
-    plan: Plan, target: Target, x: Tensor, draw: Draw
+    plan: Plan, target: Target, rows: Tensor | Array, draw: Draw
 ) -> tuple[Summary, Array] | None:
-    if draw.may_stop_early or draw.keep_samples:
+    if draw.may_stop_early or draw.keep_samples or draw.estimator == "analytic":
         return None
     return summarise_at_once(
-        plan, target, x, draw.seed, draw.n_samples, draw.estimator, draw.quantiles
+        plan, target, rows, draw.seed, draw.n_samples, draw.estimator, draw.quantiles
     )
 
 

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,6 +23,7 @@ from models.dropout import (
 
 DropoutKind = Literal["bernoulli", "gaussian", "concrete", "dropconnect"]
 Head = Literal["regression", "classification"]
+Values = TypeVar("Values", Tensor, np.ndarray)
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -106,7 +108,7 @@ class MLPConfig:
         return {**asdict(self), "hidden": list(self.hidden), "p": list(self.layer_p)}
 
 
-def divide(logits: Tensor, temperature: float) -> Tensor:
+def divide(logits: Values, temperature: float) -> Values:
     """The logits at that temperature."""
     return logits if temperature == 1.0 else logits / temperature
 

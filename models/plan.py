@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from models.cancellation import stop_if_cancelled
 from models.dropout import ConcreteDropout, inverted_scale
 from models.graphs import Graphs, graphs_for
 from models.kernel import Weights
@@ -23,6 +25,8 @@ from models.mlp import ACTIVATIONS, LOG_VARIANCE_RANGE, MLP, MLPConfig, divide
 MIN_PRODUCT_ROWS = 16
 # Beyond this p what is dropped is no longer taken away from the whole, but left out.
 MOST_TAKEN_AWAY = 1 / 3
+# Multiply-adds of eval mode between two chances to give it up: a quarter of a second of one core.
+BLOCK_PRODUCTS = 10**10
 # Activations that need no second copy of what they are applied to.
 IN_PLACE: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_}
 
@@ -153,6 +157,18 @@ def predict(plan: Plan, x: Tensor) -> Tensor:
             x = activation(x)
     outputs = clamp_noise(plan, x[:n_rows, : plan.config.raw_features])
     return divide(outputs, plan.config.eval_temperature)
+
+
+def predict_array(plan: Plan, x: np.ndarray) -> np.ndarray:
+    """The same of arrays: of few rows torch's tensors would take longer than the products."""
+    if plan.kernel is not None:
+        return divide(plan.kernel.predict_array(x), plan.config.eval_temperature)
+    step = max(1, BLOCK_PRODUCTS // plan.products_per_row)
+    outputs = []
+    for block in torch.split(torch.from_numpy(x), step):
+        stop_if_cancelled()
+        outputs.append(predict(plan, block))
+    return np.asarray(torch.cat(outputs).cpu())
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,19 @@ from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from models.draw import Draw
 from models.errors import NonFiniteError
 from models.estimators import Estimate, estimate
 from models.kernel import read_rows
 from models.live import Claims
-from models.sampling import predict, row_blocks
+from models.plan import predict_array
 from models.table import Encoded, Schema
 from service.envelope import parse_json
 from service.loading import LoadedVersion
 
 # The analytic mean's gap, in stds, of a version that was made before it was measured.
 UNKNOWN_GAP = 1.0
-# Multiply-adds of eval mode between two chances to give it up: a quarter of a second of one core.
-BLOCK_PRODUCTS = 10**10
 
 
 class Rows(Protocol):
@@ -151,9 +148,9 @@ def draw_together(
     return answers
 
 
-def _join(asked: Sequence[Encoded]) -> torch.Tensor:
+def _join(asked: Sequence[Encoded]) -> np.ndarray:
     inputs = [encoded.inputs for encoded in asked]
-    return torch.from_numpy(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
+    return inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
 
 
 def _parts(asked: Sequence[Encoded]) -> list[slice]:
@@ -162,18 +159,15 @@ def _parts(asked: Sequence[Encoded]) -> list[slice]:
     return [slice(end - len(one.inputs), end) for one, end in zip(asked, ends, strict=True)]
 
 
-def eval_values(loaded: LoadedVersion, x: torch.Tensor) -> np.ndarray:
+def eval_values(loaded: LoadedVersion, x: np.ndarray) -> np.ndarray:
     """(N, C) in the target's units, or probabilities, from inputs (N, D)."""
-    plan = loaded.plan
-    blocks = row_blocks(len(x), plan.products_per_row, BLOCK_PRODUCTS)
-    outputs = [predict(plan, x[rows]) for rows in blocks]
-    whole = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    return _decode(loaded, whole.cpu().numpy())
+    return _decode(loaded, predict_array(loaded.plan, x))
 
 
 def _decode(loaded: LoadedVersion, raw: np.ndarray) -> np.ndarray:
     """The same from raw outputs (N, K)."""
     outputs = raw[:, : loaded.plan.config.out_features]
-    if not np.isfinite(outputs).all():
-        raise NonFiniteError(np.flatnonzero(~np.isfinite(outputs).all(axis=1)).tolist())
+    is_finite = np.isfinite(outputs)
+    if np.count_nonzero(is_finite) < is_finite.size:
+        raise NonFiniteError(np.flatnonzero(~is_finite.all(axis=1)).tolist())
     return np.asarray(loaded.artifact.schema.decode(outputs))

@@ -57,7 +57,7 @@ def look(loaded: LoadedVersion, request: DropoutRequest, instance: Any, seed: in
     samples = drawn.samples[:, 0]
     counts = np.arange(1, len(samples) + 1).reshape(-1, *[1] * (samples.ndim - 1))
     trace = trace_dropout(plan, x, seed=seed, n_samples=request.n_samples, sample=request.sample)
-    evaluated = eval_values(loaded, x)
+    evaluated = eval_values(loaded, encoded.inputs)
     mean, std = moments(drawn.summary)
     shown: Row = {"layers": [_layer(layer) for layer in trace.layers]}
     if request.max_units is not None:

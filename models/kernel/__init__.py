@@ -129,7 +129,7 @@ def summarise_samples(raw: Tensor, levels: Sequence[float]) -> np.ndarray:
 
 def answer(
     weights: Weights,
-    x: Tensor,
+    x: np.ndarray,
     moments: tuple[tuple[float, float], ...],
     site: int,
     masks: Sequence[Tensor | None],
@@ -144,9 +144,9 @@ def answer(
     and variance of each layer's noise, `scale` is that of `Weights.make_whole`, or 0. `reduced`
     says whether the linearisation is a control variate, whether its mean counts, and by which
     rules."""
-    x = weights.checked(x)
-    out = np.empty((x.shape[0], 4 + len(levels)))
-    plain = np.empty((x.shape[0], weights.sizes[-1]), dtype=np.float32)
+    x = weights.checked_array(x)
+    out = np.empty((len(x), 4 + len(levels)))
+    plain = np.empty((len(x), weights.sizes[-1]), dtype=np.float32)
     masks = [None if mask is None else mask.contiguous() for mask in masks]
     places = [None if mask is None else mask.data_ptr() for mask in masks]
     n_samples = next(mask.shape[0] for mask in masks if mask is not None)
@@ -158,7 +158,7 @@ def answer(
     )  # fmt: skip
     check(
         compiled().answer(
-            weights.address, byref(asked), x.data_ptr(), x.shape[0], out.ctypes.data,
+            weights.address, byref(asked), x.ctypes.data, len(x), out.ctypes.data,
             plain.ctypes.data,
         )
     )  # fmt: skip

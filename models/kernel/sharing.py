@@ -20,9 +20,10 @@ CALL_PRODUCTS, LEAST_SHARED_PRODUCTS = 2**27, 2**23
 def share(n_items: int, products_per_item: int, work: Callable[[slice], None]) -> None:
     """That work for all items: in pieces that end soon, among as many threads as torch would take
     for it."""
-    threads = 1
-    if n_items * products_per_item >= LEAST_SHARED_PRODUCTS:
-        threads = torch.get_num_threads()
+    if n_items * products_per_item < LEAST_SHARED_PRODUCTS:
+        work(slice(0, n_items))
+        return
+    threads = torch.get_num_threads()
     step = max(1, min(CALL_PRODUCTS // max(1, products_per_item), math.ceil(n_items / threads)))
     if step >= n_items:
         work(slice(0, n_items))

@@ -77,6 +77,12 @@ class Weights:
         x = x if x.dtype is torch.float32 else x.float()
         return x if x.is_contiguous() else x.contiguous()
 
+    def checked_array(self, x: np.ndarray) -> np.ndarray:
+        """The same of arrays; raises as `checked` does."""
+        if x.ndim != 2 or x.shape[1] != self.sizes[0]:
+            raise ValueError(f"inputs of {self.sizes[0]} columns are due, not {x.shape}")
+        return np.ascontiguousarray(x, dtype=np.float32)
+
     def forward(self, x: Tensor, n_layers: int) -> Tensor:
         """What reaches the layer of that number without noise, (N, H), from inputs (N, D)."""
         x, out = self.checked(x), torch.empty((x.shape[0], self.sizes[n_layers]))
@@ -85,9 +91,14 @@ class Weights:
 
     def predict(self, x: Tensor) -> Tensor:
         """Raw outputs (N, K) without noise, from inputs (N, D)."""
-        x, out = self.checked(x), torch.empty((x.shape[0], self.sizes[-1]))
+        return torch.from_numpy(self.predict_array(x.numpy()))
+
+    def predict_array(self, x: np.ndarray) -> np.ndarray:
+        """The same of arrays."""
+        x = self.checked_array(x)
         n_in, n_out = self.sizes[0], self.sizes[-1]
-        inputs, outputs = x.data_ptr(), out.data_ptr()
+        out = np.empty((len(x), n_out), dtype=np.float32)
+        inputs, outputs = x.ctypes.data, out.ctypes.data
 
         def predict(rows: slice) -> None:
             check(
@@ -98,7 +109,7 @@ class Weights:
                 )
             )  # fmt: skip
 
-        share(x.shape[0], self.products_per_row, predict)
+        share(len(x), self.products_per_row, predict)
         return out
 
     def make_whole(self, site: int, activations: Tensor, scale: float) -> Tensor:

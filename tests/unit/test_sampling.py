@@ -1,6 +1,7 @@
 """The fast path against a plain loop over masked networks, and its promises about bits."""
 
 import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from models import MLP, MLPConfig, sampling
 from models.masks import MaskStream
 from models.mlp import ACTIVATIONS, LOG_VARIANCE_RANGE
+from models.plan import predict_array
 from models.sampling import Plan, make_plan, predict, row_blocks, sample
 from models.trace import trace_dropout
 
@@ -55,6 +57,24 @@ def test_predict_is_eval_mode(kind: str, head: str) -> None:
     net = network(kind, head)
     x = torch.randn(33, 6)
     torch.testing.assert_close(predict(make_plan(net), x), net.eval().raw(x))
+
+
+@pytest.mark.parametrize("dropout", ["bernoulli", "dropconnect"])
+@pytest.mark.parametrize("temperature", [1.0, 1.7])
+def test_arrays_get_the_bits_of_tensors_in_blocks_too(
+    dropout: str, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = network(dropout, "classification").config
+    plan = make_plan(MLP(replace(config, eval_temperature=temperature)))
+    x = torch.randn(33, 6)
+    expected = predict(plan, x).numpy()
+    np.testing.assert_array_equal(predict_array(plan, x.numpy()), expected)
+    monkeypatch.setattr("models.plan.BLOCK_PRODUCTS", 20 * plan.products_per_row)
+    np.testing.assert_array_equal(predict_array(plan, x.numpy()), expected)
+    np.testing.assert_array_equal(predict_array(plan, np.asfortranarray(x.numpy())), expected)
+    if plan.kernel is not None:
+        with pytest.raises(ValueError, match="6 columns are due"):
+            predict_array(plan, np.zeros((2, 5), np.float32))
 
 
 @pytest.mark.parametrize("input_p", [0.0, 0.2])
