@@ -63,6 +63,16 @@ class Plan:
         return sum(site.size for site in self.sites if site.is_active)
 
     @cached_property
+    def mask_bytes(self) -> int:
+        """Of one sample's masks as they are kept: bits for a GPU (`models.streams`)."""
+        is_packed = self.graphs is not None
+        return sum(
+            -(-site.size // 8) if is_packed and site.is_binary else 4 * site.size
+            for site in self.sites
+            if site.is_active
+        )
+
+    @cached_property
     def first_noisy_site(self) -> int:
         """The first active site, or else the last one."""
         active = (i for i, site in enumerate(self.sites) if site.is_active)

@@ -143,7 +143,7 @@ def samples_per_block(plan: Plan) -> int:
 
 def block_floats(plan: Plan) -> int:
     """Activations of one block where that plan is."""
-    return BLOCK_FLOATS if plan.device.type == "cpu" else GPU_BLOCK_FLOATS
+    return BLOCK_FLOATS if plan.graphs is None else GPU_BLOCK_FLOATS
 
 
 def _widest(plan: Plan, prefix: Prefix) -> int:

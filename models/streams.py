@@ -43,8 +43,7 @@ def open_stream(
     if not is_whole:
         return make()
     key = (plan.sites, plan.device, is_packed, seed, n_samples, first, samples_per_design)
-    n_bytes = bytes_per_sample(plan.sites, is_packed=is_packed)
-    return plan.masks.stream(key, n_samples, n_bytes, make)
+    return plan.masks.stream(key, n_samples, plan.mask_bytes, make)
 
 
 class Shipped:
@@ -62,15 +61,6 @@ class Shipped:
             None if mask is None else (pack(mask) if site.is_binary else mask).to(self._device)
             for site, mask in zip(self._sites, self._stream.take(n_samples), strict=True)
         ]
-
-
-def bytes_per_sample(sites: tuple[NoiseSite, ...], *, is_packed: bool) -> int:
-    """Of the masks of one sample."""
-    return sum(
-        -(-site.size // 8) if is_packed and site.is_binary else 4 * site.size
-        for site in sites
-        if site.is_active
-    )
 
 
 def pack(mask: Tensor) -> Tensor:

@@ -212,7 +212,7 @@ def test_graphs_go_with_their_network_at_once() -> None:
 def test_a_draw_ends_between_its_blocks_and_never_within_a_capture(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sampling, "BLOCK_FLOATS", 20 * 16)
+    monkeypatch.setattr(sampling, "GPU_BLOCK_FLOATS", 20 * 16)
     fake, looks = Fake(), []
     plan = on_the_way_of_a_gpu(network(), fake)
 

@@ -1,5 +1,7 @@
 """Masks as bits: unpacked they are what they were before, to the bit."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,10 @@ from torch import Tensor
 from models import MLP, MLPConfig
 from models.mask_cache import MaskCache, Stream
 from models.masks import MaskStream, NoiseSite, StratifiedStream
-from models.plan import make_plan
+from models.plan import Plan, make_plan
 from models.sampling import open_stream
-from models.streams import Shipped, bytes_per_sample, pack, unpack
-from tests.unit.recorders import on_the_way_of_a_gpu
+from models.streams import Shipped, pack, unpack
+from tests.unit.recorders import KINDS, network, on_the_way_of_a_gpu
 
 SITES = (
     *(NoiseSite("bernoulli", p, 7) for p in (0.0, 1.0, 0.9999)),
@@ -60,11 +62,15 @@ def test_masks_that_are_not_packed_are_left_as_they_are() -> None:
         assert found is mask
 
 
-@pytest.mark.parametrize("is_packed", [False, True])
-def test_the_bytes_of_a_sample_are_those_that_there_are(is_packed: bool) -> None:
-    found = Shipped(stream("independent"), SITES, "cpu") if is_packed else stream("independent")
-    n_bytes = sum(mask.numel() * mask.element_size() for mask in found.take(6) if mask is not None)
-    assert 6 * bytes_per_sample(SITES, is_packed=is_packed) == n_bytes
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("make", [make_plan, on_the_way_of_a_gpu])
+def test_the_bytes_of_a_sample_are_those_that_there_are(
+    kind: str, make: Callable[[MLP], Plan]
+) -> None:
+    plan = make(network(kind))
+    masks = open_stream(plan, 0, 6).take(6)
+    n_bytes = sum(mask.numel() * mask.element_size() for mask in masks if mask is not None)
+    assert 6 * plan.mask_bytes == n_bytes
 
 
 def test_a_cache_keeps_32_times_as_many_packed_masks() -> None:
