@@ -43,7 +43,7 @@ def summarise_at_once(
         sampled = [i for i in range(site, last) if plan.moments[i][1] > 0.0]
         reduced = estimator == "control_variate", is_gaussian(plan, sampled), RULES
         design = min(n_samples, MOST_SAMPLES_PER_DESIGN)
-    masks = open_stream(plan, seed, n_samples, samples_per_design=design).take(n_samples)
+    masks = open_stream(plan, seed, n_samples, samples_per_design=design).draw(n_samples)
     inputs = x if isinstance(x, np.ndarray) else x.numpy()
     found, plain = kernel.answer(
         plan.kernel, inputs, plan.moments, site, masks, quantiles, reduced, plan.whole_scale

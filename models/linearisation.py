@@ -11,7 +11,6 @@ Source: Wang & Manning 2013 (Gaussian inputs under dropout); Stein 1981, lemma 1
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,9 +19,9 @@ import torch
 from torch import Tensor
 
 from models.mlp import ACTIVATIONS, LOG_VARIANCE_RANGE
+from models.packed import Masks, count_samples, unpacked
 from models.plan import Plan, Prefix, fill_up, rowwise
 from models.sampling import block_floats, row_blocks
-from models.streams import unpack
 
 # Nodes of the Gauss-Hermite rule for activations without a closed form.
 _NODES = 9
@@ -59,14 +58,13 @@ class Linearisation:
         effects = tuple(effect for effect in self.effects if effect.index != last)
         return Linearisation(self.plan, self.mean, effects)
 
-    def linear_part(self, masks: Sequence[Tensor | None]) -> Tensor:
+    def linear_part(self, masks: Masks) -> Tensor:
         """Σ c · (noise - mean) for S masks of each site, (S, N, O)."""
         n_rows, n_outputs = self.mean.shape[0], self._n_outputs
-        n_samples = next(len(mask) for mask in masks if mask is not None)
+        n_samples = count_samples(masks)
         total = self.mean.new_zeros((n_samples, n_rows, n_outputs))
-        masks = unpack(self.plan.sites, masks)
         for effect in self.effects:
-            mask = masks[effect.index]
+            (mask,) = unpacked([masks[effect.index]])
             assert mask is not None
             deviation = mask - self.plan.sites[effect.index].moments[0]
             if self._drops_weights:
@@ -145,7 +143,7 @@ class Expansion(Protocol):
     def noisy(self) -> tuple[int, ...]: ...
     @property
     def covariance(self) -> np.ndarray: ...
-    def linear_part(self, masks: Sequence[Tensor | None]) -> Tensor: ...
+    def linear_part(self, masks: Masks) -> Tensor: ...
 
 
 def expand(plan: Plan, prefix: Prefix) -> Expansion:

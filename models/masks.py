@@ -9,8 +9,11 @@ meets, or on how the work is cut. Words are drawn on the CPU, and masks shipped 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import cast
 
 import numpy as np
@@ -20,6 +23,7 @@ from torch import Tensor
 from models import kernel
 from models.dropout import inverted_scale
 from models.mlp import DropoutKind
+from models.packed import Mask, Masks, Packed, join, unpacked
 
 WORD = 2.0**32
 # Permutations that the units of a stratified design share.
@@ -42,7 +46,7 @@ class NoiseSite:
     @property
     def is_binary(self) -> bool:
         """Whether its noise drops or keeps, and nothing between."""
-        return self.kind in ("bernoulli", "dropconnect") or not self.is_active
+        return self.kind in ("bernoulli", "dropconnect") or self.p in (0.0, 1.0)
 
     @cached_property
     def moments(self) -> tuple[float, float]:
@@ -62,12 +66,21 @@ class NoiseSite:
         return mean, float(weights @ (noise - mean) ** 2)
 
 
-class MaskStream:
-    """The masks of consecutive samples at every active site, scaled by 1/(1-p).
+class Stream(ABC):
+    """Where masks come from: each call gives those of the next samples, for each site those of
+    its units, None where p = 0, for which nothing is drawn."""
 
-    `take(n)` gives the next n samples: for each site a float32 tensor (n, size) on the CPU, or
-    None where p = 0, for which nothing is drawn.
-    """
+    @abstractmethod
+    def draw(self, n_samples: int) -> Masks:
+        """Bits of noise that drops or keeps."""
+
+    def take(self, n_samples: int) -> list[Tensor | None]:
+        """The values of the same, float32 (n, size)."""
+        return unpacked(self.draw(n_samples))
+
+
+class MaskStream(Stream):
+    """The masks of consecutive samples at every active site, scaled by 1/(1-p), on a device."""
 
     def __init__(
         self,
@@ -75,8 +88,10 @@ class MaskStream:
         seed: int,
         *,
         first: int = 0,
+        device: torch.device | str = "cpu",
     ) -> None:
         self._sites = sites
+        self._device = torch.device(device)
         # An even width keeps every sample on a boundary of the generator's 64-bit words.
         active = sum(site.size for site in sites if site.is_active)
         self._width = active + active % 2
@@ -84,34 +99,28 @@ class MaskStream:
         if first:
             self._bits.advance(first * self._width // 2)
 
-    def take(self, n_samples: int) -> list[Tensor | None]:
-        if kernel.is_available() and all(site.is_binary for site in self._sites):
-            return self._take_binary(n_samples)
+    def draw(self, n_samples: int) -> Masks:
+        active = [site for site in self._sites if site.is_active]
+        drawn: Sequence[Mask]
+        if kernel.is_available() and all(site.is_binary for site in active):
+            described = [(site.size, _threshold(site.p), _scale(site)) for site in active]
+            drawn = kernel.fill_masks(self._bits, n_samples, self._width, described)
+        else:
+            drawn = self._draw_words(n_samples, active)
+        masks = iter(drawn)
+        return [next(masks).to(self._device) if site.is_active else None for site in self._sites]
+
+    def _draw_words(self, n_samples: int, active: Sequence[NoiseSite]) -> Sequence[Mask]:
         raw = cast("np.ndarray", self._bits.random_raw(n_samples * self._width // 2))
         words = raw.astype("<u8", copy=False).view("<u4").reshape(n_samples, self._width)
-        masks: list[Tensor | None] = []
-        column = 0
-        for site in self._sites:
-            if not site.is_active:
-                masks.append(None)
-                continue
-            noise = _noise(site, words[:, column : column + site.size])
-            masks.append(torch.from_numpy(noise))
-            column += site.size
-        return masks
-
-    def _take_binary(self, n_samples: int) -> list[Tensor | None]:
-        """The same by compiled code, of sites that drop or keep."""
-        active = [site for site in self._sites if site.is_active]
-        words = [
-            (site.size, _threshold(site.p), 0.0 if site.p == 1.0 else inverted_scale(site.p))
-            for site in active
+        ends = list(accumulate(site.size for site in active))
+        return [
+            _noise(site, words[:, end - site.size : end])
+            for site, end in zip(active, ends, strict=True)
         ]
-        masks = iter(kernel.fill_masks(self._bits, n_samples, self._width, words))
-        return [next(masks) if site.is_active else None for site in self._sites]
 
 
-class StratifiedStream:
+class StratifiedStream(Stream):
     """Masks like those of `MaskStream`, stratified: of the n samples of one design each unit
     meets every n-th part of its noise distribution once.
 
@@ -129,29 +138,27 @@ class StratifiedStream:
         seed: int,
         *,
         samples_per_design: int,
+        device: torch.device | str = "cpu",
     ) -> None:
         self._sites = sites
         self._seed = seed
         self._n = samples_per_design
+        self._device = torch.device(device)
         self._active = sum(site.size for site in sites if site.is_active)
         self._width = self._active + self._active % 2
         self._taken = 0
 
-    def take(self, n_samples: int) -> list[Tensor | None]:
-        """The masks of the next samples, as `MaskStream.take` gives them."""
+    def draw(self, n_samples: int) -> Masks:
         parts = []
         while n_samples:
             at = self._taken % self._n
             if at == 0:
                 self._begin_design(self._taken // self._n)
             count = min(n_samples, self._n - at)
-            parts.append(self._take_within_design(at, count))
+            parts.append(self._draw_within_design(at, count))
             self._taken += count
             n_samples -= count
-        return [
-            None if site[0] is None else torch.from_numpy(np.concatenate(site))
-            for site in zip(*parts, strict=True)
-        ]
+        return [join(site) for site in zip(*parts, strict=True)]
 
     def _begin_design(self, number: int) -> None:
         n = self._n
@@ -164,33 +171,32 @@ class StratifiedStream:
         self._begin = 2 * n * (which.astype(np.int64) % _ORDERS)
         self._begin += (turn.astype(np.int64) * n) >> 32
 
-    def _take_within_design(self, first: int, count: int) -> list[np.ndarray | None]:
+    def _draw_within_design(self, first: int, count: int) -> Masks:
         strata = self._strata.take(np.arange(first, first + count)[:, None] + self._begin)
         if any(site.kind in ("gaussian", "concrete") for site in self._sites):
             within = (self._words(count, self._width)[:, : self._active] + 0.5) / WORD
             uniform = (strata + within) / self._n
         else:
             uniform = strata
-        masks: list[np.ndarray | None] = []
+        masks: list[Mask | None] = []
         column = 0
         for site in self._sites:
             if not site.is_active:
                 masks.append(None)
                 continue
             units = slice(column, column + site.size)
-            masks.append(self._noise(site, uniform[:, units], self._rounding[units]))
+            mask = self._noise(site, uniform[:, units], self._rounding[units])
+            masks.append(mask.to(self._device))
             column += site.size
         return masks
 
-    def _noise(self, site: NoiseSite, places: np.ndarray, rounding: np.ndarray) -> np.ndarray:
-        if site.p == 1.0:
-            return np.zeros(places.shape, dtype=np.float32)
-        if site.kind in ("gaussian", "concrete"):
+    def _noise(self, site: NoiseSite, places: np.ndarray, rounding: np.ndarray) -> Mask:
+        if not site.is_binary:
             return _noise_at(site, places)
         # p of n samples are dropped, a fraction of one by chance.
         dropped, rest = divmod(site.p * self._n, 1.0)
         threshold = int(dropped) + (rounding < rest * WORD)
-        return np.multiply(places >= threshold, inverted_scale(site.p), dtype=np.float32)
+        return Packed.of(places >= threshold, _scale(site))
 
     def _words(self, rows: int, columns: int) -> np.ndarray:
         """(rows, columns) 32-bit words; their number is even, as a generator's word is 64."""
@@ -198,14 +204,16 @@ class StratifiedStream:
         return raw.astype("<u8", copy=False).view("<u4").reshape(rows, columns)
 
 
-def _noise(site: NoiseSite, words: np.ndarray) -> np.ndarray:
-    """Multiplicative noise (n, size), float32, from uniform 32-bit words of that shape."""
-    if site.p == 1.0:
-        return np.zeros(words.shape, dtype=np.float32)
-    if site.kind in ("bernoulli", "dropconnect"):
-        threshold = np.uint32(_threshold(site.p))
-        return np.multiply(words >= threshold, inverted_scale(site.p), dtype=np.float32)
+def _noise(site: NoiseSite, words: np.ndarray) -> Mask:
+    """Multiplicative noise (n, size) from uniform 32-bit words of that shape."""
+    if site.is_binary:
+        return Packed.of(words >= np.uint32(_threshold(site.p)), _scale(site))
     return _noise_at(site, (words.astype(np.float64) + 0.5) / WORD)
+
+
+def _scale(site: NoiseSite) -> float:
+    """The factor of what is kept: nothing at p = 1."""
+    return 0.0 if site.p == 1.0 else inverted_scale(site.p)
 
 
 def _threshold(p: float) -> int:
@@ -213,14 +221,14 @@ def _threshold(p: float) -> int:
     return min(round(p * WORD), 2**32 - 1)
 
 
-def _noise_at(site: NoiseSite, uniform: np.ndarray) -> np.ndarray:
+def _noise_at(site: NoiseSite, uniform: np.ndarray) -> Tensor:
     """Gaussian or concrete noise, float32, from uniform numbers inside (0, 1)."""
     if site.kind == "gaussian":
         normal = torch.special.ndtri(torch.from_numpy(uniform)).numpy()
         noise = 1.0 + math.sqrt(site.p / (1.0 - site.p)) * normal
     else:
         noise = _concrete_noise(site, np.log(uniform) - np.log1p(-uniform))
-    return np.asarray(noise, dtype=np.float32)
+    return torch.from_numpy(np.asarray(noise, dtype=np.float32))
 
 
 def _concrete_noise(site: NoiseSite, log_odds: np.ndarray) -> np.ndarray:

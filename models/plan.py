@@ -5,6 +5,7 @@ Nothing here reads or sets a module's mode: the mode is the function called.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -64,10 +65,9 @@ class Plan:
 
     @cached_property
     def mask_bytes(self) -> int:
-        """Of one sample's masks as they are kept: bits for a GPU (`models.streams`)."""
-        is_packed = self.graphs is not None
+        """Of one sample, packed where noise drops or keeps."""
         return sum(
-            -(-site.size // 8) if is_packed and site.is_binary else 4 * site.size
+            8 * math.ceil(site.size / 64) if site.is_binary else 4 * site.size
             for site in self.sites
             if site.is_active
         )

@@ -118,7 +118,7 @@ def draw_reduced(
         end = min(done + step, n_samples)
         while done < end:
             block = slice(done, min(done + samples_per_block(plan), end))
-            masks = stream.take(block.stop - block.start)
+            masks = stream.draw(block.stop - block.start)
             both = conditional[block] if is_regression else None
             draw_block(plan, prefix, masks, outputs[block], both)
             if expansion.noisy:

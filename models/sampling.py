@@ -24,6 +24,7 @@ from torch import Tensor
 from models import thinning
 from models.cancellation import stop_if_cancelled
 from models.mlp import ACTIVATIONS
+from models.packed import Masks, bits_of, unpacked, with_bits
 from models.plan import (
     IN_PLACE,
     Plan,
@@ -34,7 +35,7 @@ from models.plan import (
     predict,
     product,
 )
-from models.streams import open_stream, unpack
+from models.streams import open_stream
 
 __all__ = [
     "Plan",
@@ -81,7 +82,7 @@ def sample(
         end = min(done + step, n_samples)
         while done < end:
             block = outputs[done : min(done + samples_per_block(plan), end)]
-            draw_block(plan, prefix, stream.take(block.shape[0]), block)
+            draw_block(plan, prefix, stream.draw(block.shape[0]), block)
             done += block.shape[0]
         if should_stop is not None and should_stop(outputs[:done]):
             break
@@ -92,7 +93,7 @@ def sample(
 def draw_block(
     plan: Plan,
     prefix: Prefix,
-    masks: list[Tensor | None],
+    masks: Masks,
     out: Tensor,
     conditional: Tensor | None = None,
 ) -> None:
@@ -119,9 +120,10 @@ def draw_block(
     def draw(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         given = iter(inputs)
         reached = Prefix(prefix.site, next(given))
-        _draw(plan, reached, [None if mask is None else next(given) for mask in masks], outputs)
+        same = [None if mask is None else with_bits(mask, next(given)) for mask in masks]
+        _draw(plan, reached, same, outputs)
 
-    noisy = [mask for mask in masks if mask is not None]
+    noisy = [bits_of(mask) for mask in masks if mask is not None]
     plan.graphs.run((plan.sites, len(outputs)), draw, prefix.activations, noisy, outputs)
 
 
@@ -151,14 +153,12 @@ def _widest(plan: Plan, prefix: Prefix) -> int:
     return max(widest, prefix.activations.shape[1])
 
 
-def _draw(
-    plan: Plan, prefix: Prefix, masks: Sequence[Tensor | None], outputs: Sequence[Tensor]
-) -> None:
+def _draw(plan: Plan, prefix: Prefix, masks: Masks, outputs: Sequence[Tensor]) -> None:
     """What `draw_block` says by torch, for out and, if it is asked for, conditional."""
     out, conditional = outputs[0], outputs[1] if len(outputs) > 1 else None
     drops_weights = plan.config.dropout == "dropconnect"
     draw = _draw_thinned_weights if drops_weights else _draw_thinned_units
-    draw(plan, prefix, unpack(plan.sites, masks), out, conditional)
+    draw(plan, prefix, unpacked(masks), out, conditional)
     clamp_noise(plan, out)
 
 

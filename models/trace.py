@@ -10,8 +10,7 @@ from torch import Tensor
 from models.dropout import inverted_scale
 from models.masks import NoiseSite
 from models.mlp import ACTIVATIONS, divide
-from models.sampling import Plan
-from models.streams import open_stream, unpack
+from models.sampling import Plan, open_stream
 
 Array = np.ndarray
 
@@ -149,7 +148,7 @@ def _look_at_masks(
     dropped, done = 0, 0
     while done < n_samples:
         count = min(n_samples - done, max(1, _BLOCK // width))
-        masks = unpack(plan.sites, stream.take(count))
+        masks = stream.take(count)
         for site, mask in zip(plan.sites, masks, strict=True):
             if mask is not None:
                 dropped += _count_dropped(site, mask.cpu().numpy())

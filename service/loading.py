@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 # A version that could not be loaded is tried again after so long, or when it is asked for.
 RETRY_SECONDS = 30.0
 # Masks that are kept for the next request with the same seed, of all versions together.
-MASK_CACHE_BYTES = 2**26
+MASK_CACHE_BYTES = 2**24
 
 
 @dataclass(frozen=True)

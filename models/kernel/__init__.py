@@ -8,17 +8,19 @@ few. Both give the same answers up to rounding, and the same masks to the bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ctypes import Array, byref, c_double, c_float, c_uint64, c_void_p
+from ctypes import Array, byref, c_double, c_float
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from models.kernel.library import Question, Rules, Site, check, compiled, is_available
+from models.kernel.library import Question, Rules, check, compiled, is_available
+from models.kernel.noise import Noise, fill_masks
 from models.kernel.rows import read_rows
 from models.kernel.sharing import share
 from models.kernel.weights import Weights
+from models.packed import Masks, count_samples
 
 __all__ = [
     "Rules",
@@ -34,26 +36,6 @@ __all__ = [
 
 # What a quantile costs of each of its samples, in multiply-adds.
 QUANTILE_PRODUCTS = 4_000
-
-
-def fill_masks(
-    bits: np.random.PCG64DXSM,
-    n_samples: int,
-    width: int,
-    sites: Sequence[tuple[int, int, float]],
-) -> list[Tensor]:
-    """The masks (S, size) of the next samples, for sites of a size each, a threshold below which
-    a 32-bit word drops, and a scale of what is kept; a sample takes `width` words, an even number.
-    The generator is left behind them."""
-    masks = [torch.empty((n_samples, size)) for size, _, _ in sites]
-    described = [Site(*site, mask.data_ptr()) for site, mask in zip(sites, masks, strict=True)]
-    check(
-        compiled().fill_masks(
-            generator_state(bits), n_samples, width, (Site * len(sites))(*described), len(sites)
-        )
-    )
-    bits.advance(n_samples * width // 2)
-    return masks
 
 
 def mixture_quantiles(means: np.ndarray, stds: np.ndarray, levels: Sequence[float]) -> np.ndarray:
@@ -132,7 +114,7 @@ def answer(
     x: np.ndarray,
     moments: tuple[tuple[float, float], ...],
     site: int,
-    masks: Sequence[Tensor | None],
+    masks: Masks,
     levels: Sequence[float],
     reduced: tuple[bool, bool, Rules] | None,
     scale: float,
@@ -147,13 +129,11 @@ def answer(
     x = weights.checked_array(x)
     out = np.empty((len(x), 4 + len(levels)))
     plain = np.empty((len(x), weights.sizes[-1]), dtype=np.float32)
-    masks = [None if mask is None else mask.contiguous() for mask in masks]
-    places = [None if mask is None else mask.data_ptr() for mask in masks]
-    n_samples = next(mask.shape[0] for mask in masks if mask is not None)
+    noise = Noise(masks)
     is_controlled, is_gaussian, rules = reduced or (False, False, Rules())
     asked = Question(
-        site, n_samples, reduced is not None, is_controlled, is_gaussian, scale,
-        *_noise(moments), (c_void_p * len(places))(*places),
+        site, count_samples(masks), reduced is not None, is_controlled, is_gaussian, scale,
+        *_noise(moments), noise.address(),
         rules, len(levels), *_levels(tuple(levels)),
     )  # fmt: skip
     check(
@@ -163,13 +143,6 @@ def answer(
         )
     )  # fmt: skip
     return out, plain
-
-
-def generator_state(bits: np.random.PCG64DXSM) -> Array[c_uint64]:
-    """State and increment, high halves first."""
-    state = bits.state["state"]
-    halves = [part for number in (state["state"], state["inc"]) for part in divmod(number, 2**64)]
-    return (c_uint64 * 4)(*halves)
 
 
 @lru_cache(1024)

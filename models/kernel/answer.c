@@ -1,15 +1,15 @@
 /* A small regression, drawn and summarised in one call (`models/at_once.py`). */
 
-#include "network.h"
+#include "mask.h"
 #include "rules.h"
 
 int forward(const Network *, int64_t, const float *, int64_t, float *);
 int make_whole(const Network *, int64_t, float, const float *, int64_t, float *);
 int draw(const Network *, int64_t, const float *, const float *, float, int64_t, int64_t,
-         const float *const *, const float *, float *, float *);
+         const Mask *, const float *, float *, float *);
 int linearise(const Network *, const float *, const float *, int64_t, int64_t, const float *,
               int64_t, int64_t, int64_t, float *, float *, double *);
-void add_linear_part(const float *, int64_t, int64_t, const float *, int64_t, int64_t, float,
+void add_linear_part(const float *, int64_t, int64_t, const Mask *, int64_t, int64_t, float,
                      float *);
 int summarise(const float *, const float *, const float *, const double *, const float *, int64_t,
               int64_t, int64_t, int64_t, int64_t, int64_t, const Rules *, const double *,
@@ -24,7 +24,7 @@ typedef struct {
     int64_t site, n_samples, is_reduced, is_controlled, is_gaussian;
     float scale;
     const float *means, *variances;
-    const float *const *masks;
+    const Mask *masks;
     Rules rules;
     int64_t n_levels;
     const double *levels, *normal;
@@ -43,7 +43,7 @@ FAST int answer(const Network *net, const Question *asked, const float *x, int64
     const int64_t beside = asked->is_reduced ? 3 * drawn + n_rows * (n_units + n_out) : 0;
     float *memory = malloc((reached + said + drawn * n_out + beside) * sizeof(float));
     double *known = malloc(n_rows * sizeof(double));
-    const float **none = calloc(net->n_layers, sizeof(float *));
+    Mask *none = calloc(net->n_layers, sizeof(Mask));
     int code = memory && known && none ? 0 : -1;
     float *activations = memory, *whole = memory + reached, *raw = whole + said;
     float *conditional = raw + drawn * n_out;
@@ -67,7 +67,7 @@ FAST int answer(const Network *net, const Question *asked, const float *x, int64
         int64_t offset = 0;
         for (int64_t i = site; i < last && !code; i++) {
             if (asked->variances[i] <= 0.0f) continue;
-            add_linear_part(sensitivity + offset, n_units, n_rows, asked->masks[i], net->sizes[i],
+            add_linear_part(sensitivity + offset, n_units, n_rows, asked->masks + i, net->sizes[i],
                             n, asked->means[i], linear);
             offset += net->sizes[i];
         }

@@ -1,6 +1,6 @@
 /* Thinned networks on rows, and passes without noise. */
 
-#include "network.h"
+#include "mask.h"
 
 #define KERNEL_VERSION 9
 
@@ -15,26 +15,16 @@ enum { LEAST_TO_THIN = 4, GATHER_COST = 40 };
 /* Panels of a single row whose sums keep the processor busy. */
 enum { FEW = 4 };
 
-/* The units that a mask drops, or those that it does not; returns how many. */
-INLINE int64_t find(const int is_dropped, const float *mask, int64_t size, int32_t *found) {
-    int64_t n = 0;
-    for (int64_t k = 0; k < size; k++) {
-        found[n] = (int32_t)k;
-        n += (mask[k] == 0.0f) == is_dropped;
-    }
-    return n;
-}
-
 /* `size` numbers, with zeros up to a multiple of 16. */
 INLINE void fill(const float *from, int64_t size, float *to) {
     memcpy(to, from, size * sizeof(float));
     memset(to + size, 0, (padded(size) - size) * sizeof(float));
 }
 
-/* The raw outputs (n_out,) of a regression for the inputs of the last layer and their mask, both
- * filled up with zeros, and, if asked for, mean and variance of the first of them over the noise
- * that is left away then. */
-INLINE void read_out(const Network *net, const float *hidden, const float *mask,
+/* The raw outputs (n_out,) of a regression for the inputs of the last layer, filled up with zeros,
+ * and their mask in that sample, and, if asked for, mean and variance of the first of them over the
+ * noise that is left away then. */
+INLINE void read_out(const Network *net, const float *hidden, const Mask *mask, int64_t sample,
                      const float *noise, float *raw, float *conditional) {
     const int64_t last = net->n_layers - 1, n_out = net->sizes[last + 1];
     const int64_t width = padded(net->sizes[last]);
@@ -55,7 +45,7 @@ INLINE void read_out(const Network *net, const float *hidden, const float *mask,
         v8 sums[2] = {{0}, {0}};
         for (int64_t k = 0; k < width; k += 8) {
             v8 part = *(const v8 *)(hidden + k);
-            if (mask) part *= *(const v8 *)(mask + k);
+            if (mask) part *= noise_of(mask, sample, k);
             sums[0] += part * *(const v8 *)(first + k);
             sums[1] += part * *(const v8 *)(second + k);
         }
@@ -71,8 +61,8 @@ INLINE void read_out(const Network *net, const float *hidden, const float *mask,
 /* What one call of `draw` works on. */
 typedef struct {
     const Network *net;
-    int64_t site, rows, samples, ld;
-    const float *const *masks; /* of the first of these samples */
+    int64_t site, rows, begin, samples, ld; /* samples from `begin` on */
+    const Mask *masks;
     const float *whole;        /* (rows, padded size) as in `draw`, or NULL */
     const float *negated;      /* then (rows, ld) what a dropped unit takes away */
     float *hidden, *next;      /* (samples, rows, ld) */
@@ -80,9 +70,9 @@ typedef struct {
     int32_t *own, *others, *dropped;
 } Block;
 
-INLINE const float *mask_of(const Block *block, int64_t layer, int64_t sample) {
-    const float *mask = block->masks[layer];
-    return mask ? mask + sample * block->net->sizes[layer] : NULL;
+INLINE const Mask *mask_of(const Block *block, int64_t layer) {
+    const Mask *mask = block->masks + layer;
+    return has_noise(mask) ? mask : NULL;
 }
 
 INLINE void turn(Block *block) {
@@ -91,16 +81,17 @@ INLINE void turn(Block *block) {
 }
 
 /* The mask that a layer puts on its outputs: not that which `read_out` sees to. */
-INLINE const float *next_mask(const Block *block, int64_t layer, int64_t sample) {
+INLINE const Mask *next_mask(const Block *block, int64_t layer) {
     const int64_t last = block->net->n_layers - 1;
     if (layer == last || (block->net->readout && layer + 1 == last)) return NULL;
-    return mask_of(block, layer + 1, sample);
+    return mask_of(block, layer + 1);
 }
 
-/* Sums of 64 columns of one row, in registers: out = [ReLU](start + negated @ weight) [· mask]. */
+/* Sums of 64 columns of one row, in registers: out = [ReLU](start + negated @ weight) [· mask], the
+ * mask being that of a sample at this column. */
 INLINE void take_away(const float *negated, const int32_t *dropped, int64_t n_dropped,
                       const float *panel, int64_t n_in, const float *start, int is_hidden,
-                      const float *mask, float *out) {
+                      const Mask *mask, int64_t sample, int64_t column, float *out) {
     v8 sum[FEW][2];
 #pragma GCC unroll 4
     for (int c = 0; c < FEW; c++) {
@@ -121,7 +112,7 @@ INLINE void take_away(const float *negated, const int32_t *dropped, int64_t n_dr
         for (int half = 0; half < 2; half++) {
             v8 value = sum[c][half];
             if (is_hidden) value = relu(value);
-            if (mask) value *= *(const v8 *)(mask + WIDTH * c + 8 * half);
+            if (mask) value *= noise_of(mask, sample, column + WIDTH * c + 8 * half);
             *(v8 *)(out + WIDTH * c + 8 * half) = value;
         }
 }
@@ -134,27 +125,27 @@ INLINE void pass_first(Block *block) {
     const int64_t i = block->site, n_in = net->sizes[i], n_out = net->sizes[i + 1];
     const int64_t ld = block->ld, ldw = padded(n_out), wide = n_out - n_out % (FEW * WIDTH);
     const int is_hidden = i < net->n_layers - 1;
+    const Mask *mask = next_mask(block, i), rest = mask ? from_unit(*mask, wide) : (Mask){0};
     for (int64_t s = 0; s < block->samples; s++) {
         int32_t *dropped = block->dropped + s * (n_in + 1);
-        dropped[n_in] = (int32_t)find(1, mask_of(block, i, s), n_in, dropped);
+        dropped[n_in] = (int32_t)find(1, mask_of(block, i), block->begin + s, n_in, dropped);
     }
     for (int64_t column = 0; column < n_out; column += column < wide ? FEW * WIDTH : n_out)
         for (int64_t s = 0; s < block->samples; s++) {
             const int32_t *dropped = block->dropped + s * (n_in + 1);
-            const float *mask = next_mask(block, i, s), *panel = net->panels[i] + column * n_in;
-            if (mask) mask += column;
+            const float *panel = net->panels[i] + column * n_in;
             for (int64_t r = 0; r < block->rows; r++) {
                 const float *negated = block->negated + r * ld;
                 const float *start = block->whole + r * ldw + column;
                 float *out = block->hidden + (s * block->rows + r) * ld + column;
                 if (column < wide) {
                     take_away(negated, dropped, dropped[n_in], panel, n_in, start, is_hidden, mask,
-                              out);
+                              block->begin + s, column, out);
                     continue;
                 }
                 const Inputs inputs = {dropped[n_in], dropped, dropped};
                 layer(negated, ld, 1, inputs, n_in, n_out - column, panel, start, 0, is_hidden,
-                      mask, 1, out, ld);
+                      mask ? &rest : NULL, block->begin + s, 1, out, ld);
             }
         }
 }
@@ -166,11 +157,10 @@ INLINE void pass_together(Block *block, int64_t end) {
     int64_t i = block->site;
     if (block->whole) pass_first(block), i++;
     for (; i < end; i++) {
-        const float *mask = next_mask(block, i, 0);
         const Inputs inputs = {net->sizes[i], NULL, NULL};
         layer(block->hidden, block->ld, all, inputs, net->sizes[i], net->sizes[i + 1],
-              net->panels[i], net->biases[i], 0, i < last, mask, block->rows, block->next,
-              block->ld);
+              net->panels[i], net->biases[i], 0, i < last, next_mask(block, i), block->begin,
+              block->rows, block->next, block->ld);
         turn(block);
     }
 }
@@ -201,34 +191,40 @@ INLINE void pass_thinned(Block *block, int64_t sample, int64_t end) {
     const int64_t last = net->n_layers - 1, rows = block->rows, at = sample * rows * block->ld;
     int64_t n_own = net->sizes[block->site];
     int is_gathered = 0, thins = 0; /* rows without, weights with dropped inputs */
-    const float *own_mask = mask_of(block, block->site, sample);
-    if (own_mask) n_own = find(block->whole != NULL, own_mask, n_own, block->own), thins = 1;
+    const Mask *own = mask_of(block, block->site);
+    sample += block->begin;
+    if (own) n_own = find(block->whole != NULL, own, sample, n_own, block->own), thins = 1;
     float *hidden = block->hidden + at, *next = block->next + at;
     for (int64_t i = block->site; i < end; i++) {
         const int64_t n_in = net->sizes[i];
         int64_t n_out = net->sizes[i + 1], n_others = n_out;
-        const float *mask = next_mask(block, i, sample);
-        if (mask) n_others = find(0, mask, n_out, block->others);
+        const Mask *mask = next_mask(block, i);
+        if (mask) n_others = find(0, mask, sample, n_out, block->others);
         Inputs inputs = {n_own, thins && !is_gathered ? block->own : NULL, thins ? block->own : NULL};
         if (i == block->site && block->whole) {
             layer(block->negated, block->ld, rows, inputs, n_in, n_out, net->panels[i],
-                  block->whole, padded(n_out), i < last, mask, rows, next, block->ld);
+                  block->whole, padded(n_out), i < last, mask, sample, rows, next, block->ld);
         } else if (rows * (n_out - n_others) > GATHER_COST * n_others && n_others > 0) {
             gather(block, i, thins ? block->own : NULL, n_own, block->others, n_others);
             float *scales = block->bias + padded(n_others);
-            for (int64_t j = 0; j < n_others; j++) scales[j] = mask[block->others[j]];
+            memset(scales, 0, padded(n_others) * sizeof(float));
+            for (int64_t j = 0; j < n_others; j++) {
+                const int32_t k = block->others[j];
+                scales[j] = mask->bits ? mask->scale : mask->values[sample * mask->stride + k];
+            }
+            const Mask kept = {.values = scales};
             inputs.of_weights = NULL;
             layer(hidden, block->ld, rows, inputs, n_own, n_others, block->gathered, block->bias, 0,
-                  i < last, scales, rows, next, block->ld);
+                  i < last, &kept, 0, rows, next, block->ld);
             is_gathered = 1;
         } else {
             layer(hidden, block->ld, rows, inputs, n_in, n_out, net->panels[i], net->biases[i], 0,
-                  i < last, mask, rows, next, block->ld);
+                  i < last, mask, sample, rows, next, block->ld);
             is_gathered = 0;
         }
         thins = mask != NULL, n_own = n_others;
-        int32_t *kept = block->own;
-        block->own = block->others, block->others = kept;
+        int32_t *read = block->own;
+        block->own = block->others, block->others = read;
         float *free_again = hidden;
         hidden = next, next = free_again;
     }
@@ -247,29 +243,29 @@ FAST int make_whole(const Network *net, int64_t site, float scale, const float *
         const float *from = activations + row * n_in;
         for (int64_t k = 0; k < rows * n_in; k++) scaled[k] = scale * from[k];
         layer(scaled, n_in, rows, inputs, n_in, n_out, net->panels[site], net->biases[site], 0, 0,
-              NULL, 1, whole + row * ldw, ldw);
+              NULL, 0, 1, whole + row * ldw, ldw);
     }
     free(scaled);
     return 0;
 }
 
 /* The raw outputs (samples, rows, K) of thinned networks, from activations (rows, H) that reach the
- * layer `site`; `masks[i]` (samples, size) are those before layer i, or NULL. Where the first of
- * them drops few units, `whole` is what `make_whole` gives for their `scale`, otherwise NULL.
+ * layer `site`; `masks[i]` are those before layer i. Where the first of them drops few units,
+ * `whole` is what `make_whole` gives for their `scale`, otherwise NULL.
  * `conditional` (samples, rows, 2), of regressions, may be NULL: as in `read_out`, by mean and
  * variance (`noise`) of the noise before the last layer. Returns 0, or -1 without memory. */
 FAST int draw(const Network *net, int64_t site, const float *activations, const float *whole,
-              float scale, int64_t n_rows, int64_t n_samples, const float *const *masks,
+              float scale, int64_t n_rows, int64_t n_samples, const Mask *masks,
               const float *noise, float *raw, float *conditional) {
     const int64_t last = net->n_layers - 1, *sizes = net->sizes, n_out = sizes[last + 1];
     const int reads_out = net->readout != NULL, thins = n_rows >= LEAST_TO_THIN;
     const int64_t end = last + !reads_out;
     if (n_rows < 1 || n_samples < 1) return 0;
-    if (site >= end || !masks[site]) whole = NULL;
+    if (site >= end || !has_noise(masks + site)) whole = NULL;
     int64_t widest = 0, largest = 0;
     for (int64_t i = site; i <= last + 1; i++) widest = sizes[i] > widest ? sizes[i] : widest;
     for (int64_t i = site; i < last; i++)
-        if (masks[i + 1] && sizes[i] * padded(sizes[i + 1]) > largest)
+        if (has_noise(masks + i + 1) && sizes[i] * padded(sizes[i + 1]) > largest)
             largest = sizes[i] * padded(sizes[i + 1]);
     const int64_t ld = padded(widest), most = thins ? MOST_THINNED : BLOCK;
     const int64_t most_rows = n_rows < most ? n_rows : most;
@@ -278,14 +274,13 @@ FAST int draw(const Network *net, int64_t site, const float *activations, const 
     const int64_t floats = most_rows * most_samples * ld, of_rows = whole ? most_rows * ld : 0;
     const int64_t of_samples = whole && !thins ? most_samples * (sizes[site] + 1) : 0;
     float *memory =
-        malloc((2 * floats + 4 * ld + (thins ? largest : 0) + of_rows) * sizeof(float));
+        malloc((2 * floats + 3 * ld + (thins ? largest : 0) + of_rows) * sizeof(float));
     int32_t *places = malloc((2 * ld + of_samples) * sizeof(int32_t));
-    const float **own = malloc((last + 1) * sizeof(float *));
-    if (!memory || !places || !own) {
-        free(memory), free(places), free(own);
+    if (!memory || !places) {
+        free(memory), free(places);
         return -1;
     }
-    float *filled = memory + 2 * floats, *bias = filled + ld;
+    float *bias = memory + 2 * floats;
     float *negated = bias + 3 * ld, *gathered = negated + of_rows;
     for (int64_t row = 0; row < n_rows; row += most_rows) {
         const int64_t rows = n_rows - row < most_rows ? n_rows - row : most_rows;
@@ -296,20 +291,18 @@ FAST int draw(const Network *net, int64_t site, const float *activations, const 
         for (int64_t begin = 0; begin < n_samples; begin += most_samples) {
             const int64_t samples =
                 n_samples - begin < most_samples ? n_samples - begin : most_samples;
-            for (int64_t i = 0; i <= last; i++)
-                own[i] = masks[i] ? masks[i] + begin * sizes[i] : NULL;
-            Block block = {.net = net, .site = site, .rows = rows, .samples = samples, .ld = ld,
-                           .masks = own, .negated = negated, .hidden = memory,
+            Block block = {.net = net, .site = site, .rows = rows, .begin = begin, .samples = samples,
+                           .ld = ld, .masks = masks, .negated = negated, .hidden = memory,
                            .next = memory + floats, .gathered = gathered, .bias = bias,
                            .own = places, .others = places + ld, .dropped = places + 2 * ld};
             if (whole) block.whole = whole + row * padded(sizes[site + 1]);
             for (int64_t s = 0; s < samples && !whole; s++)
                 for (int64_t r = 0; r < rows; r++) {
                     float *to = block.hidden + (s * rows + r) * ld;
-                    const float *mask = reads_out && site == last ? NULL : mask_of(&block, site, s);
-                    const float *from = given + r * sizes[site];
-                    if (!mask) fill(from, sizes[site], to);
-                    for (int64_t k = 0; mask && k < sizes[site]; k++) to[k] = from[k] * mask[k];
+                    const Mask *mask = reads_out && site == last ? NULL : mask_of(&block, site);
+                    fill(given + r * sizes[site], sizes[site], to);
+                    for (int64_t k = 0; mask && k < sizes[site]; k += 8)
+                        *(v8 *)(to + k) *= noise_of(mask, begin + s, k);
                 }
             if (thins) {
                 for (int64_t s = 0; s < samples; s++) pass_thinned(&block, s, end);
@@ -318,13 +311,11 @@ FAST int draw(const Network *net, int64_t site, const float *activations, const 
                 pass_together(&block, end);
             }
             for (int64_t s = 0; s < samples; s++) {
-                const float *mask = mask_of(&block, last, s);
-                if (mask && reads_out) fill(mask, sizes[last], filled), mask = filled;
                 for (int64_t r = 0; r < rows; r++) {
                     const float *hidden = block.hidden + (s * rows + r) * ld;
                     const int64_t at = (begin + s) * n_rows + row + r;
                     if (reads_out)
-                        read_out(net, hidden, mask, noise, raw + at * n_out,
+                        read_out(net, hidden, mask_of(&block, last), begin + s, noise, raw + at * n_out,
                                  conditional ? conditional + 2 * at : NULL);
                     else
                         memcpy(raw + at * n_out, hidden, n_out * sizeof(float));
@@ -332,7 +323,7 @@ FAST int draw(const Network *net, int64_t site, const float *activations, const 
             }
         }
     }
-    free(memory), free(places), free(own);
+    free(memory), free(places);
     return 0;
 }
 
@@ -352,7 +343,7 @@ FAST int forward(const Network *net, int64_t n_layers, const float *x, int64_t n
         for (int64_t i = 0; i < n_layers; i++) {
             const Inputs inputs = {net->sizes[i], NULL, NULL};
             layer(hidden, ld, rows, inputs, net->sizes[i], net->sizes[i + 1],
-                  net->panels[i], net->biases[i], 0, i < net->n_layers - 1, NULL, 1, next, ld);
+                  net->panels[i], net->biases[i], 0, i < net->n_layers - 1, NULL, 0, 1, next, ld);
             float *free_again = hidden;
             hidden = next, next = free_again;
         }

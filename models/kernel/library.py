@@ -48,7 +48,7 @@ class Question(Structure):
         ("scale", c_float),
         ("means", POINTER(c_float)),
         ("variances", POINTER(c_float)),
-        ("masks", POINTER(c_void_p)),
+        ("masks", c_void_p),
         ("rules", Rules),
         ("n_levels", c_int64),
         ("levels", POINTER(c_double)),
@@ -75,7 +75,13 @@ class Step(Structure):
 class Site(Structure):
     """As in `masks.c`."""
 
-    _fields_ = (("size", c_int64), ("threshold", c_uint32), ("scale", c_float), ("out", c_void_p))
+    _fields_ = (("size", c_int64), ("words", c_int64), ("threshold", c_uint32), ("out", c_void_p))
+
+
+class Mask(Structure):
+    """As in `mask.h`."""
+
+    _fields_ = (("bits", c_void_p), ("values", c_void_p), ("stride", c_int64), ("scale", c_float))
 
 
 @cache

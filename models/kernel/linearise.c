@@ -1,6 +1,6 @@
 /* The linearisation in the noise (`models/linearisation.py`), row by row. */
 
-#include "network.h"
+#include "mask.h"
 
 /* Means and variances (padded n_out) of a layer's outputs from those of its inputs. */
 INLINE void propagate(const Network *net, int64_t i, const float *means, const float *variances,
@@ -124,20 +124,23 @@ FAST int linearise(const Network *net, const float *noise_means, const float *no
     return 0;
 }
 
-/* Adds to `total` (samples, rows, O) what noise of masks (samples, size) before one layer moves:
- * Σ sensitivity · (mask - mean), with the sensitivity (rows, O, ·) of that layer's units, `stride`
+/* Adds to `total` (samples, rows, O) what noise before one layer of `size` inputs moves:
+ * Σ sensitivity · (noise - mean), with the sensitivity (rows, O, ·) of that layer's units, `stride`
  * apart. */
 FAST void add_linear_part(const float *sensitivity, int64_t stride, int64_t n_lines,
-                          const float *mask, int64_t size, int64_t n_samples, float mean,
+                          const Mask *mask, int64_t size, int64_t n_samples, float mean,
                           float *total) {
-    for (int64_t s = 0; s < n_samples; s++, mask += size)
+    for (int64_t s = 0; s < n_samples; s++)
         for (int64_t line = 0; line < n_lines; line++) {
             const float *c = sensitivity + line * stride;
             v8 sums = {0};
             int64_t k = 0;
-            for (; k + 8 <= size; k += 8) sums += *(const v8 *)(c + k) * (*(const v8 *)(mask + k) - mean);
+            for (; k + 8 <= size; k += 8) sums += *(const v8 *)(c + k) * (noise_of(mask, s, k) - mean);
             float sum = add_up(sums);
-            for (; k < size; k++) sum += c[k] * (mask[k] - mean);
+            if (k < size) {
+                const v8 noise = noise_of(mask, s, k);
+                for (int64_t i = k; i < size; i++) sum += c[i] * (noise[i - k] - mean);
+            }
             total[s * n_lines + line] += sum;
         }
 }

@@ -57,13 +57,6 @@ typedef struct {
     const int32_t *of_rows, *of_weights;
 } Inputs;
 
-/* out (rows, padded n_out) = [ReLU](a @ weight + start) [· mask]; row r has the mask
- * r / rows_per_mask of those given, each of n_out numbers, and starts from row r of `start`, rows of
- * which are `lds` apart (0: all from a bias). A panel has n_in rows. */
-void layer(const float *a, int64_t lda, int64_t rows, Inputs inputs, int64_t n_in, int64_t n_out,
-           const float *panels, const float *start, int64_t lds, int is_hidden, const float *mask,
-           int64_t rows_per_mask, float *out, int64_t ldo);
-
 INLINE float add_up(v8 x) {
     return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
 }

@@ -7,8 +7,8 @@ from ctypes import byref
 import numpy as np
 from torch import Tensor
 
-from models.kernel import generator_state
 from models.kernel.library import Step, compiled
+from models.kernel.noise import generator_state
 from models.mlp import LOG_VARIANCE_RANGE
 
 __all__ = ["Step", "descend", "drop_values", "squared_error"]

@@ -11,14 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.kernel.library import Network, check, compiled, is_available
+from models.kernel.library import Mask, Network, check, compiled, is_available
+from models.kernel.noise import WIDTH, Noise
 from models.kernel.sharing import share
 from models.mlp import LOG_VARIANCE_RANGE, MLPConfig
-
-# Columns of a panel of weights.
-WIDTH = 16
-
-Masks = Sequence[Tensor | None]
+from models.packed import Masks, count_samples
 
 
 class Weights:
@@ -49,7 +46,7 @@ class Weights:
             *LOG_VARIANCE_RANGE,
         )
         self.address = byref(self._network)
-        self._no_masks = (c_void_p * n)()
+        self._no_masks = (Mask * n)()
 
     @classmethod
     def of(
@@ -140,7 +137,6 @@ class Weights:
         what `make_whole` gives for that scale, where it drops few units, and `noise` mean and
         variance of that before the last layer."""
         activations = activations.contiguous()
-        masks = [None if mask is None else mask.contiguous() for mask in masks]
 
         def draw(samples: slice) -> None:
             if samples.stop - samples.start == out.shape[0]:
@@ -170,7 +166,7 @@ class Weights:
         out: Tensor,
         conditional: Tensor | None,
     ) -> None:
-        places = [None if mask is None else mask.data_ptr() for mask in masks]
+        described = Noise(masks)
         check(
             compiled().draw(
                 self.address,
@@ -180,7 +176,7 @@ class Weights:
                 scale,
                 activations.shape[0],
                 out.shape[0],
-                (c_void_p * len(places))(*places),
+                described.address(),
                 (c_float * 2)(*noise),
                 out.data_ptr(),
                 None if conditional is None else conditional.data_ptr(),
@@ -240,16 +236,13 @@ class Linearised:
     def linear_part(self, masks: Masks) -> Tensor:
         """Σ c · (noise - mean) for S masks of each site, (S, N, O)."""
         n_rows, n_outputs, n_units = self._sensitivity.shape
-        n_samples = next(mask.shape[0] for mask in masks if mask is not None)
+        n_samples, noise = count_samples(masks), Noise(masks)
         total = torch.zeros((n_samples, n_rows, n_outputs))
         offset = 0
         for i, size, centre in zip(self.noisy, self._sizes, self._centres, strict=True):
-            mask = masks[i]
-            assert mask is not None
-            mask = mask.contiguous()
             compiled().add_linear_part(
                 self._sensitivity.data_ptr() + 4 * offset, n_units, n_rows * n_outputs,
-                mask.data_ptr(), size, n_samples, centre, total.data_ptr(),
+                noise.address(i), size, n_samples, centre, total.data_ptr(),
             )  # fmt: skip
             offset += size
         return total

@@ -14,6 +14,7 @@ from scipy import stats
 from models.masks import MaskStream, StratifiedStream
 from models.sampling import make_plan
 from service.schemas import UncertaintyResponse
+from tests.faults import Take, plant
 from tests.http.conftest import SPECIES_ROW, STRENGTH_ROW
 from tests.http.test_predict import artifact_of
 from tests.statistical.moments import Z_BOUND
@@ -144,18 +145,16 @@ async def test_that_comparison_notices_planted_faults(
     estimator: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stream = MaskStream if estimator == "mc" else StratifiedStream
-    take = stream.take
     change = {
         "off": torch.ones_like,
         "unscaled": lambda m: (m != 0).float(),
         "swapped": lambda m: (m == 0).float() / 0.1,
     }[fault]
 
-    def faulty(self: MaskStream | StratifiedStream, n: int) -> list:
-        return [None if m is None else change(m) for m in take(self, n)]
+    def faulty(take: Take) -> Take:
+        return lambda self, n: [None if m is None else change(m) for m in take(self, n)]
 
-    monkeypatch.setattr(stream, "take", faulty)
+    plant(monkeypatch, MaskStream if estimator == "mc" else StratifiedStream, faulty)
     client = (await serve()).client  # which has drawn no masks before
     with pytest.raises(AssertionError):
         await test_mean_and_std_agree_with_textbook_passes(client, textbook, "strength", estimator)

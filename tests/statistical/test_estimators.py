@@ -12,6 +12,7 @@ import models.sampling
 from models.draw import Draw
 from models.estimators import estimate
 from models.masks import StratifiedStream
+from tests.faults import Take, plant
 from tests.statistical.brute_force import (
     KINDS,
     LEVELS,
@@ -68,9 +69,6 @@ def test_they_agree_in_wide_and_in_deep_networks(estimator: str, hidden: tuple[i
     check_against_brute_force(estimator, "bernoulli", "regression", hidden)
 
 
-Take = Callable[..., list]
-
-
 def _never(take: Take) -> Take:
     return lambda self, n: [None if m is None else torch.ones_like(m) for m in take(self, n)]
 
@@ -99,7 +97,7 @@ def test_the_check_notices_faults_of_the_masks(
     estimator: str, fault: Callable[[Take], Take], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     brute_figures("bernoulli", "classification", NARROW)
-    monkeypatch.setattr(StratifiedStream, "take", fault(StratifiedStream.take))
+    plant(monkeypatch, StratifiedStream, fault)
     with pytest.raises(AssertionError):
         check_against_brute_force(estimator, "bernoulli", "classification")
 
@@ -111,7 +109,7 @@ def test_the_check_notices_them_in_regression(
 ) -> None:
     deep = (48, 40, 32)
     brute_figures("bernoulli", "regression", deep)
-    monkeypatch.setattr(StratifiedStream, "take", fault(StratifiedStream.take))
+    plant(monkeypatch, StratifiedStream, fault)
     with pytest.raises(AssertionError):
         check_against_brute_force(estimator, "bernoulli", "regression", deep)
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-import models.masks
 from models import MLP, MLPConfig
 from models.masks import MaskStream
 from models.sampling import make_plan, predict, sample
+from tests.faults import plant
 from tests.statistical.moments import Z_BOUND, bernoulli_noise
 from tests.statistical.textbook import passes
 
@@ -79,7 +79,7 @@ def _swapped(take: Callable[..., list]) -> Callable[..., list]:
 def test_the_check_notices_each_planted_fault(
     kind: str, fault: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models.masks.MaskStream, "take", fault(MaskStream.take))
+    plant(monkeypatch, MaskStream, fault)
     with pytest.raises(AssertionError):
         check_linear(kind, 0.3)
 

@@ -26,6 +26,7 @@ from models.schema_inference import records
 from models.training import fit
 from models.training_run import TrainingOptions
 from models.uncertainty import RegressionSummary
+from tests.faults import Take, plant
 
 
 def synthetic() -> tuple[pa.Table, str, np.ndarray]:
@@ -95,12 +96,11 @@ def test_the_check_notices_a_network_without_dropout(
     answers: tuple[Artifact, pa.Table, pa.Table], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Masks that drop nothing leave no spread at all."""
-    take = MaskStream.take
 
-    def keep_all(stream: MaskStream, n: int) -> list:
-        return [mask if mask is None else torch.ones_like(mask) for mask in take(stream, n)]
+    def keep_all(take: Take) -> Take:
+        return lambda stream, n: [m if m is None else torch.ones_like(m) for m in take(stream, n)]
 
-    monkeypatch.setattr(MaskStream, "take", keep_all)
+    plant(monkeypatch, MaskStream, keep_all)
     with pytest.raises(AssertionError):
         test_epistemic_std_rises_where_training_had_no_rows(answers)
 
