@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import TypeVar
 
 T = TypeVar("T")
+
+# Calls of one measurement: as many as begin within so many seconds, at most.
+CALLS, SECONDS = 20, 0.2
 
 
 def interleave(ways: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
@@ -21,3 +25,14 @@ def interleave(ways: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, li
 def ratio(these: Sequence[float], those: Sequence[float]) -> float:
     """The median of the ratios within each round."""
     return median(a / b for a, b in zip(these, those, strict=True))
+
+
+def processor_seconds(work: Callable[[], object]) -> float:
+    """Of a typical call: the median of several, one after the other. The first ones find memory as
+    another program left it."""
+    began, found = time.monotonic(), []
+    while len(found) < CALLS and (not found or time.monotonic() < began + SECONDS):
+        at = time.process_time()
+        work()
+        found.append(time.process_time() - at)
+    return median(found)

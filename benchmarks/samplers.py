@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count, repeat
 from math import nan
 from pathlib import Path
 from statistics import median
@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from benchmarks.interleaved import interleave, ratio
+from benchmarks.interleaved import interleave, processor_seconds, ratio
 from benchmarks.peers.environments import ROOT, Environments, NotInstallableError
 from benchmarks.regression import N_FEATURES, write_weights
 from benchmarks.verdict import Row
@@ -98,12 +98,12 @@ def _row(sampler: Sampler, process: subprocess.Popen[str], case: tuple[int, int,
     torch.manual_seed(0)
     network = MLP(MLPConfig(N_FEATURES, 1, (units,) * layers, p=0.1))
     plan, target, x = make_plan(network), Target("y"), torch.randn(n_rows, N_FEATURES)
-    seeds = iter(range(1, 1_000))
+    kept, fresh = repeat(0), count(1)
 
-    def ours(seed: int) -> float:
-        began = time.process_time()
-        estimate(plan, target, x, Draw(n_samples, seed, "mc"))
-        return time.process_time() - began
+    def ours(seeds: Iterator[int]) -> float:
+        return processor_seconds(
+            lambda: estimate(plan, target, x, Draw(n_samples, next(seeds), "mc"))
+        )
 
     def theirs(mode: str) -> float:
         asked = {"weights": str(weights), "rows": n_rows, "samples": n_samples, "mode": mode}
@@ -115,19 +115,19 @@ def _row(sampler: Sampler, process: subprocess.Popen[str], case: tuple[int, int,
     with TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.safetensors"
         write_weights(network, weights)
-        ours(0)
+        ours(kept)
         one, other = sampler.modes
         found = interleave(
             {
-                "kept": lambda: ours(0),
-                "fresh": lambda: ours(next(seeds)),
+                "kept": lambda: ours(kept),
+                "fresh": lambda: ours(fresh),
                 one: lambda: theirs(one),
                 other: lambda: theirs(other),
             },
             ROUNDS,
         )
     ratios = {mode: ratio(found[mode], found["kept"]) for mode in sampler.modes}
-    fresh = min(ratio(found[mode], found["fresh"]) for mode in sampler.modes)
+    new_seeds = min(ratio(found[mode], found["fresh"]) for mode in sampler.modes)
     return Row(
         f"MC engine against {sampler.title}: {n_rows} rows, {layers} layers of {units}, "
         f"T={n_samples}",
@@ -136,5 +136,5 @@ def _row(sampler: Sampler, process: subprocess.Popen[str], case: tuple[int, int,
         at_most=False,
         note=f"{1e3 * median(found['kept']):.3g} ms; "
         + ", ".join(f"{mode} {value:.1f}×" for mode, value in ratios.items())
-        + f"; with a new seed each time {fresh:.1f}×",
+        + f"; with a new seed each time {new_seeds:.1f}×",
     )
