@@ -81,7 +81,7 @@ class Caller:
             TooSlowError: the body does not come as fast as it has to.
         """
         if self._has_all:
-            await self.leaves()
+            await asyncio.shield(self.leaving())
             return {"type": "http.disconnect"}
         ends = self._ends + self._received / LEAST_BYTES_PER_SECOND
         try:
@@ -101,11 +101,11 @@ class Caller:
         self._load.hold(n_bytes)
         self._held += n_bytes
 
-    async def leaves(self) -> None:
-        """Returns once the client has gone away."""
+    def leaving(self) -> asyncio.Task[None]:
+        """Ends once the client has gone away; of the request, which cancels it at its end."""
         if self._leaving is None:
             self._leaving = asyncio.ensure_future(self._wait_until_gone())
-        await asyncio.shield(self._leaving)
+        return self._leaving
 
     def __enter__(self) -> None:
         """Makes it the caller of what is done in the `with` block."""
@@ -185,7 +185,7 @@ async def compute(threads: Executor, function: Callable[[], T], seconds: float) 
     result = asyncio.get_running_loop().run_in_executor(threads, work)
     waited: set[asyncio.Future[Any]] = {result}
     if caller is not None:
-        waited.add(asyncio.ensure_future(caller.leaves()))
+        waited.add(caller.leaving())
     try:
         done, _ = await asyncio.wait(waited, timeout=seconds, return_when="FIRST_COMPLETED")
         if result in done:
@@ -195,5 +195,4 @@ async def compute(threads: Executor, function: Callable[[], T], seconds: float) 
         raise TimeLimitError(f"no answer within {seconds:g} seconds: ask for less at a time", 1)
     finally:
         given_up.set()
-        for future in waited:
-            future.cancel()
+        result.cancel()
