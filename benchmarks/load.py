@@ -156,7 +156,8 @@ def generate(
         c.socket.fileno(): c for c in (_Client(ports[i % len(ports)]) for i in range(clients))
     }
     poll = select.epoll()
-    began = now = time.perf_counter()
+    own_before, began = time.process_time(), time.perf_counter()
+    now = began
     counted_from, until = began + warm_up, began + warm_up + seconds
     latencies: list[float] = []
     answers = 0
@@ -180,11 +181,12 @@ def generate(
             answers += 1
             if counted_from <= now < until:
                 latencies.append(now - client.sent)
-            time.sleep(pause)
+            if pause:
+                time.sleep(pause)
             client.send(next(turn))
     for client in opened.values():
         client.socket.close()
-    return Load(latencies, seconds, answers, own_seconds=time.process_time())
+    return Load(latencies, seconds, answers, own_seconds=time.process_time() - own_before)
 
 
 class _Client:
