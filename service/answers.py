@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from models.table import Target
+from models.table import Encoded, Target
 from models.uncertainty import ClassificationSummary, RegressionSummary
 from service.computation import Predicted, Uncertain
 
@@ -20,7 +20,7 @@ def predicted(answer: Predicted) -> dict[str, Any]:
     """The body of `:predict`."""
     loaded = answer.loaded
     rows = predictions(loaded.artifact.schema.target, answer.values)
-    add_flags(rows, answer.encoded.flags)
+    add_flags(rows, answer.encoded)
     return {"model": loaded.model, "version": loaded.version, "predictions": rows}
 
 
@@ -41,7 +41,7 @@ def uncertain(answer: Uncertain) -> dict[str, Any]:
     if drawn.samples is not None:
         for i, row in enumerate(rows):
             row["samples"] = series(target, drawn.samples[:, i])
-    add_flags(rows, answer.encoded.flags)
+    add_flags(rows, answer.encoded)
     return {
         "model": loaded.model,
         "version": loaded.version,
@@ -65,9 +65,11 @@ def predictions(target: Target, values: Array) -> list[Row]:
     ]
 
 
-def add_flags(rows: list[Row], flags: list[list[str]]) -> None:
+def add_flags(rows: list[Row], encoded: Encoded) -> None:
     """Flags, to the rows that have any."""
-    for row, flagged in zip(rows, flags, strict=True):
+    if not encoded.marks:
+        return
+    for row, flagged in zip(rows, encoded.flags, strict=True):
         if flagged:
             row["flags"] = flagged
 

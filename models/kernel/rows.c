@@ -82,16 +82,13 @@ INLINE const char *read_number(const char *at, const char *end, double *out) {
     uint64_t digits = 0;
     at = read_digits(at, end, &digits);
     int64_t n_digits = at - first, exponent = 0;
-    const int starts_with_zero = *first == '0';
     int is_whole = 1;
-    if (n_digits == 0 || (starts_with_zero && n_digits > 1)) return NULL;
+    if (n_digits == 0 || (*first == '0' && n_digits > 1)) return NULL;
     if (*at == '.') {
-        const char *point = first = ++at;
-        while (starts_with_zero && *at == '0') first = ++at;
+        const char *point = ++at;
         at = read_digits(at, end, &digits);
         if (at == point) return NULL;
-        n_digits = starts_with_zero ? at - first : n_digits + (at - first);
-        exponent = point - at, is_whole = 0;
+        n_digits += at - point, exponent = point - at, is_whole = 0;
     }
     if (*at == 'e' || *at == 'E') {
         const int is_small = *++at == '-';
@@ -102,9 +99,12 @@ INLINE const char *read_number(const char *at, const char *end, double *out) {
         if (at == from || at - from > 4) return NULL;
         exponent += is_small ? -(int64_t)power : (int64_t)power, is_whole = 0;
     }
+    if (n_digits > MOST_DIGITS) /* zeros in front do not count */
+        for (; *first == '0' || *first == '.'; first++) n_digits -= *first == '0';
     if (n_digits <= MOST_DIGITS && scale(digits, exponent, out)) {
         /* A whole number has no negative zero. */
-        if (is_negative && !(is_whole && digits == 0)) *out = -*out;
+        static const double SIGNS[] = {1.0, -1.0};
+        *out *= SIGNS[is_negative & !(is_whole & (digits == 0))];
         return at;
     }
     if (at - begin > LONGEST_NUMBER) return NULL;
