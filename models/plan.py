@@ -6,7 +6,7 @@ Nothing here reads or sets a module's mode: the mode is the function called.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from models.cancellation import stop_if_cancelled
 from models.dropout import ConcreteDropout, inverted_scale
 from models.graphs import Graphs, graphs_for
-from models.kernel import Weights
+from models.kernel import Asked, Weights
 from models.mask_cache import MaskCache
 from models.masks import NoiseSite
 from models.mlp import ACTIVATIONS, LOG_VARIANCE_RANGE, MLP, MLPConfig, divide
@@ -39,7 +39,8 @@ class Plan:
     `weights[i]` is (in, out), contiguous; the last is padded with zero columns to a
     multiple of 16, so that a row's bits do not depend on how many rows surround it. `masks`
     may be shared by plans; `kernel` are the same weights for compiled code, where there is any,
-    `graphs` what a GPU replays that reads them, if they are on one.
+    `graphs` what a GPU replays that reads them, if they are on one. `asked` is what
+    `models.at_once` was asked lately.
     """
 
     config: MLPConfig
@@ -49,6 +50,9 @@ class Plan:
     masks: MaskCache = field(default_factory=MaskCache, repr=False, compare=False)
     kernel: Weights | None = field(default=None, repr=False, compare=False)
     graphs: Graphs | None = field(default=None, repr=False, compare=False)
+    asked: dict[Hashable, Asked] = field(
+        init=False, default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def device(self) -> torch.device:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.kernel.library import Question, Rules, check, compiled, is_available
+from models.kernel.library import Question, Rules, array_of, check, compiled, is_available
 from models.kernel.noise import Noise, fill_masks
 from models.kernel.rows import read_rows
 from models.kernel.sharing import share
@@ -23,9 +23,9 @@ from models.kernel.weights import Weights
 from models.packed import Masks, count_samples
 
 __all__ = [
+    "Asked",
     "Rules",
     "Weights",
-    "answer",
     "fill_masks",
     "is_available",
     "mixture_quantiles",
@@ -109,40 +109,48 @@ def summarise_samples(raw: Tensor, levels: Sequence[float]) -> np.ndarray:
     return out
 
 
-def answer(
-    weights: Weights,
-    x: np.ndarray,
-    moments: tuple[tuple[float, float], ...],
-    site: int,
-    masks: Masks,
-    levels: Sequence[float],
-    reduced: tuple[bool, bool, Rules] | None,
-    scale: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Of a regression, for inputs (N, D): the summary (N, 4 + Q), as `summarise_samples` or, if
-    `reduced`, as `summarise` gives it, and the raw outputs (N, K) without noise.
+class Asked:
+    """What is asked of a regression, whatever the rows, laid out for compiled code.
 
     `site` is the first noisy layer, `masks` are those before each layer, or None, `moments` mean
     and variance of each layer's noise, `scale` is that of `Weights.make_whole`, or 0. `reduced`
     says whether the linearisation is a control variate, whether its mean counts, and by which
     rules."""
-    x = weights.checked_array(x)
-    out = np.empty((len(x), 4 + len(levels)))
-    plain = np.empty((len(x), weights.sizes[-1]), dtype=np.float32)
-    noise = Noise(masks)
-    is_controlled, is_gaussian, rules = reduced or (False, False, Rules())
-    asked = Question(
-        site, count_samples(masks), reduced is not None, is_controlled, is_gaussian, scale,
-        *_noise(moments), noise.address(),
-        rules, len(levels), *_levels(tuple(levels)),
-    )  # fmt: skip
-    check(
-        compiled().answer(
-            weights.address, byref(asked), x.ctypes.data, len(x), out.ctypes.data,
-            plain.ctypes.data,
+
+    def __init__(
+        self,
+        weights: Weights,
+        moments: tuple[tuple[float, float], ...],
+        site: int,
+        masks: Masks,
+        levels: Sequence[float],
+        reduced: tuple[bool, bool, Rules] | None,
+        scale: float,
+    ) -> None:
+        self._weights, self._width = weights, 4 + len(levels)
+        self._noise = Noise(masks)
+        is_controlled, is_gaussian, rules = reduced or (False, False, Rules())
+        self._question = Question(
+            site, count_samples(masks), reduced is not None, is_controlled, is_gaussian, scale,
+            *_noise(moments), self._noise.address(),
+            rules, len(levels), *_levels(tuple(levels)),
+        )  # fmt: skip
+
+    def answer(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For inputs (N, D) the summary (N, 4 + Q), as `summarise_samples` or, if `reduced`, as
+        `summarise` gives it, and the raw outputs (N, K) without noise."""
+        x, n_out = self._weights.checked_array(x), self._weights.sizes[-1]
+        out = array_of(c_double, len(x) * self._width)()
+        plain = array_of(c_float, len(x) * n_out)()
+        check(
+            compiled().answer(
+                self._weights.address, byref(self._question), x.tobytes(), len(x), out, plain
+            )
         )
-    )  # fmt: skip
-    return out, plain
+        return (
+            np.ndarray((len(x), self._width), np.float64, out),
+            np.ndarray((len(x), n_out), np.float32, plain),
+        )
 
 
 @lru_cache(1024)

@@ -6,7 +6,8 @@ import ctypes
 import importlib.util
 import logging
 from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int64, c_uint32, c_void_p
-from functools import cache
+from functools import cache, lru_cache
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,13 @@ class Mask(Structure):
     """As in `mask.h`."""
 
     _fields_ = (("bits", c_void_p), ("values", c_void_p), ("stride", c_int64), ("scale", c_float))
+
+
+@lru_cache(1024)
+def array_of(kind: Any, length: int) -> Any:
+    """The type of so many numbers of that kind in memory that NumPy can look at, too. NumPy's own
+    arrays take several times as long to tell their address."""
+    return kind * length
 
 
 @cache

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ctypes import byref, c_int64
+from ctypes import byref, c_double, c_int64
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,8 @@ def read_rows(body: bytes) -> Array | None:
     JSON; of a text that holds anything else, or without compiled code, none."""
     if not is_available():
         return None
-    room, width = np.empty(len(body) // 2), c_int64()
-    n_rows = compiled().read_rows(body, len(body), room.ctypes.data, byref(width))
+    room, width = np.empty(len(body) // 2 + 1), c_int64()
+    memory: Any = room
+    found = byref(c_double.from_buffer(memory))
+    n_rows = compiled().read_rows(body, len(body), found, byref(width))
     return room[: n_rows * width.value].reshape(n_rows, width.value) if n_rows else None

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.kernel.library import Mask, Network, check, compiled, is_available
+from models.kernel.library import Mask, Network, array_of, check, compiled, is_available
 from models.kernel.noise import WIDTH, Noise
 from models.kernel.sharing import share
 from models.mlp import LOG_VARIANCE_RANGE, MLPConfig
@@ -93,21 +93,19 @@ class Weights:
     def predict_array(self, x: np.ndarray) -> np.ndarray:
         """The same of arrays."""
         x = self.checked_array(x)
-        n_in, n_out = self.sizes[0], self.sizes[-1]
-        out = np.empty((len(x), n_out), dtype=np.float32)
-        inputs, outputs = x.ctypes.data, out.ctypes.data
+        n_rows, n_out = len(x), self.sizes[-1]
+        out = array_of(c_float, n_rows * n_out)()
 
         def predict(rows: slice) -> None:
             check(
                 compiled().draw(
-                    self.address, 0, inputs + 4 * n_in * rows.start, None, 0.0,
-                    rows.stop - rows.start, 1, self._no_masks, None,
-                    outputs + 4 * n_out * rows.start, None,
+                    self.address, 0, x[rows].tobytes(), None, 0.0, rows.stop - rows.start, 1,
+                    self._no_masks, None, byref(out, 4 * n_out * rows.start), None,
                 )
             )  # fmt: skip
 
-        share(len(x), self.products_per_row, predict)
-        return out
+        share(n_rows, self.products_per_row, predict)
+        return np.ndarray((n_rows, n_out), np.float32, out)
 
     def make_whole(self, site: int, activations: Tensor, scale: float) -> Tensor:
         """What the layer of that site says, (N, size filled up), of activations (N, H) none of

@@ -196,6 +196,22 @@ def test_at_once_it_is_the_same_to_the_bit(
         np.testing.assert_array_equal(getattr(at_once, key), value)
 
 
+def test_what_was_asked_before_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.at_once.MOST_ASKED", 3)
+    plan, _ = both("plain")
+    x, target = torch.randn(2, 13), Target("y")
+    other = replace(plan, sites=tuple(replace(site, p=site.p / 2) for site in plan.sites))
+    draws = [Draw(20, seed, "mc", levels) for seed in range(3) for levels in ((), (0.5,))]
+    draws += [Draw(21, 0, "mc"), Draw(20, 0, "stratified"), Draw(20, 0, "control_variate")]
+    for draw in [*draws, *draws]:
+        for asked in (plan, other):
+            found = estimate(asked, target, x, draw).summary
+            fresh = estimate(replace(asked), target, x, draw).summary
+            for key, value in vars(fresh).items():
+                np.testing.assert_array_equal(getattr(found, key), value)
+        assert 0 < len(plan.asked) <= 3
+
+
 def test_no_rows_are_no_outputs_and_rows_of_another_width_are_refused() -> None:
     plan, _ = both("plain")
     assert predict(plan, torch.empty(0, 13)).shape == (0, 2)
