@@ -7,19 +7,24 @@ LOCK := constraints.txt
 # Compiled at install, where there is a C compiler.
 KERNEL := $(wildcard models/kernel/*.c models/kernel/*.h)
 
-# Two files of tests at a time, those with processes of their own first: they wait a lot.
-# Files that share what is expensive go together (tests/conftest.py).
-PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+# Files of tests at a time, also on two cores: those with processes of their own wait a lot, and
+# come first. Files that share what is expensive go together (tests/conftest.py).
+PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Nothing is compiled to bytecode before it is imported, and then once.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: serve test coverage check bench lock clean
 
 serve: $(VENV)/serve.installed
 	$(if $(HOST),DROPCAST_HOST=$(HOST)) $(if $(PORT),DROPCAST_PORT=$(PORT)) $(BIN)/dropcast serve
 
-test: check
-	$(BIN)/python -m pytest $(PARALLEL) $(TESTS)
+# The checks fill the time in which tests wait; what they say stands below.
+test: $(VENV)/dev.installed
+	@$(MAKE) --no-print-directory check > $(VENV)/check.txt 2>&1 & check=$$!; \
+	$(BIN)/python -m pytest $(PARALLEL) $(TESTS); tests=$$?; \
+	wait $$check; check=$$?; cat $(VENV)/check.txt; exit $$((tests | check))
 
 # What the tests of this process run through; it makes them a third slower.
 coverage: check
@@ -46,7 +51,7 @@ lock:
 clean:
 	rm -rf $(VENV) build *.egg-info models/kernel/*.so .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
-INSTALL = $(BIN)/pip install --constraint $(LOCK) --editable
+INSTALL = $(BIN)/pip install --no-compile --constraint $(LOCK) --editable
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -41,6 +41,7 @@ class Service:
             "DROPCAST_PORT": str(self.port),
             "DROPCAST_EXAMPLES": "false",
             "DROPCAST_DRAIN_SECONDS": "0",
+            "DROPCAST_THREADS": "1",  # as in tests/conftest.py
             **{f"DROPCAST_{name.upper()}": str(value) for name, value in settings.items()},
         }
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30.0)
@@ -187,6 +188,7 @@ def first_light(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service at its first start, once both example models answer; started by `make serve`
     where make has installed it."""
     one = Service(tmp_path_factory.mktemp("first") / "home", examples="true")
+    del one.environment["DROPCAST_THREADS"]
     if (ROOT / ".venv/serve.installed").exists():
         one.start(["make", "serve", f"PORT={one.port}"])
     else:

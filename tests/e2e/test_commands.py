@@ -44,7 +44,7 @@ def test_bench_measures_every_model_or_the_one_named(
     first_light: Service, service: Callable[..., Service], here: Here
 ) -> None:
     quick = ("bench", "--samples", "5", "--seconds", "0.01", "--rows", "1,20")
-    ran = first_light.command(*quick)
+    ran = here(first_light, *quick)
     assert ran.returncode == 0, ran.stderr
     found = re.findall(
         r"^(\w+) version 1, .*-256-256-[13], T = 5, on cpu", ran.stdout, re.MULTILINE
@@ -136,6 +136,7 @@ def test_the_first_start_tells_of_the_examples(first_light: Service) -> None:
 def test_a_version_goes_from_one_home_to_another(
     first_light: Service,
     service: Callable[..., Service],
+    here: Here,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -143,7 +144,7 @@ def test_a_version_goes_from_one_home_to_another(
     file = tmp_path / "concrete.zip"
     said = first_light.command("export", "concrete@1", str(file))
     assert (said.returncode, said.stdout) == (0, f"concrete version 1 is in {file}\n")
-    said = there.command("import", str(file), "--name", "beton")
+    said = here(there, "import", str(file), "--name", "beton")
     assert (said.returncode, said.stdout) == (
         0, "beton version 1 is here; production is version 1\n",
     )  # fmt: skip

@@ -78,6 +78,6 @@ def test_several_processes_are_one_service(service: Callable[..., Service], tmp_
 
 
 def test_several_processes_that_cannot_serve_end(service: Callable[..., Service]) -> None:
-    ended = service(device="cuda:99").command("serve", "--workers", "2")
+    ended = service(device="cuda:99").command("serve", "--no-worker", "--workers", "2")
     assert ended.returncode == 1
     assert "device cuda:99 is not here" in ended.stdout + ended.stderr

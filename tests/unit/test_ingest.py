@@ -131,9 +131,12 @@ def test_sizes_that_a_small_file_only_claims_are_refused(tmp_path: Path) -> None
     pyarrow.parquet.write_table(pa.table({f"c{i}": zeros for i in range(20)}), path)
     assert path.stat().st_size < 1_000_000
     assert code_of(path, "parquet")[0] == "too_many_cells"
-    once = pa.DictionaryArray.from_arrays(pa.array(np.zeros(20_000, np.int32)), ["x" * 100_000])
-    for text in (once, once.cast(pa.binary())):
-        pyarrow.parquet.write_table(pa.table({"s": text, "x": range(20_000)}), path)
+    for value, is_dictionary in (("x" * 100_000, True), (b"x" * 100_000, False)):
+        once = pa.DictionaryArray.from_arrays(pa.array(np.zeros(20_000, np.int32)), [value])
+        table = pa.table({"s": once, "x": range(20_000)})
+        # Without Arrow's schema the same pages are a plain column.
+        pyarrow.parquet.write_table(table, path, store_schema=is_dictionary)
+        assert pa.types.is_dictionary(pyarrow.parquet.read_schema(path).types[0]) is is_dictionary
         assert path.stat().st_size < 1_000_000
         assert code_of(path, "parquet")[0] == "too_many_bytes"
     deep = pa.array([[0] * 1_000_000], pa.list_(pa.int64()))
