@@ -9,7 +9,7 @@ KERNEL := $(wildcard models/kernel/*.c models/kernel/*.h)
 
 # Files of tests at a time, also on two cores: those with processes of their own wait a lot, and
 # come first. Files that share what is expensive go together (tests/conftest.py).
-PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Nothing is compiled to bytecode before it is imported, and then once.
