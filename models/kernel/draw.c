@@ -1,6 +1,6 @@
 /* Thinned networks on rows, and passes without noise. */
 
-#include "mask.h"
+#include "row.h"
 
 #define KERNEL_VERSION 9
 
@@ -12,8 +12,6 @@ enum { BLOCK = 96, MOST_THINNED = 256 };
 /* So many rows have to share a mask for that; to gather one weight takes as long as so many
  * multiply-adds. */
 enum { LEAST_TO_THIN = 4, GATHER_COST = 40 };
-/* Panels of a single row whose sums keep the processor busy. */
-enum { FEW = 4 };
 
 /* `size` numbers, with zeros up to a multiple of 16. */
 INLINE void fill(const float *from, int64_t size, float *to) {
@@ -87,36 +85,6 @@ INLINE const Mask *next_mask(const Block *block, int64_t layer) {
     return mask_of(block, layer + 1);
 }
 
-/* Sums of 64 columns of one row, in registers: out = [ReLU](start + negated @ weight) [· mask], the
- * mask being that of a sample at this column. */
-INLINE void take_away(const float *negated, const int32_t *dropped, int64_t n_dropped,
-                      const float *panel, int64_t n_in, const float *start, int is_hidden,
-                      const Mask *mask, int64_t sample, int64_t column, float *out) {
-    v8 sum[FEW][2];
-#pragma GCC unroll 4
-    for (int c = 0; c < FEW; c++) {
-        sum[c][0] = *(const v8 *)(start + WIDTH * c);
-        sum[c][1] = *(const v8 *)(start + WIDTH * c + 8);
-    }
-    for (int64_t i = 0; i < n_dropped; i++) {
-        const float *weights = panel + WIDTH * dropped[i];
-        const float input = negated[dropped[i]];
-#pragma GCC unroll 4
-        for (int c = 0; c < FEW; c++, weights += n_in * WIDTH) {
-            sum[c][0] += input * *(const v8 *)weights;
-            sum[c][1] += input * *(const v8 *)(weights + 8);
-        }
-    }
-#pragma GCC unroll 4
-    for (int c = 0; c < FEW; c++)
-        for (int half = 0; half < 2; half++) {
-            v8 value = sum[c][half];
-            if (is_hidden) value = relu(value);
-            if (mask) value *= noise_of(mask, sample, column + WIDTH * c + 8 * half);
-            *(v8 *)(out + WIDTH * c + 8 * half) = value;
-        }
-}
-
 /* The first layer of all samples: what reaches it is the same for all of them, so that what it says
  * of whole rows is known, and what is dropped is taken away. Weights that are read again and again
  * stay in the cache: samples after columns. */
@@ -138,14 +106,14 @@ INLINE void pass_first(Block *block) {
                 const float *negated = block->negated + r * ld;
                 const float *start = block->whole + r * ldw + column;
                 float *out = block->hidden + (s * block->rows + r) * ld + column;
-                if (column < wide) {
-                    take_away(negated, dropped, dropped[n_in], panel, n_in, start, is_hidden, mask,
-                              block->begin + s, column, out);
-                    continue;
-                }
                 const Inputs inputs = {dropped[n_in], dropped, dropped};
-                layer(negated, ld, 1, inputs, n_in, n_out - column, panel, start, 0, is_hidden,
-                      mask ? &rest : NULL, block->begin + s, 1, out, ld);
+                const int64_t sample = block->begin + s;
+                if (column < wide)
+                    one_row(1, negated, inputs, panel, n_in, start, is_hidden, mask, sample, column,
+                            out);
+                else
+                    layer(negated, ld, 1, inputs, n_in, n_out - column, panel, start, 0, is_hidden,
+                          mask ? &rest : NULL, sample, 1, out, ld);
             }
         }
 }

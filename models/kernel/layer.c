@@ -1,6 +1,6 @@
 /* One layer of rows, tile by tile. */
 
-#include "mask.h"
+#include "row.h"
 
 /* One tile: R rows of `a`, 16 columns, from sums that start at rows `lds` apart. */
 INLINE void tile(const int R, const int jumps_rows, const int jumps_weights, const float *a,
@@ -38,7 +38,12 @@ FAST void layer(const float *a, int64_t lda, int64_t rows, Inputs inputs, int64_
                 int64_t ldo) {
     const int64_t n_tiles = (rows + TILE - 1) / TILE;
     const int jumps = (inputs.of_rows != NULL) + 2 * (inputs.of_weights != NULL);
-    for (int64_t column = 0; column < n_out; column += WIDTH, panels += n_in * WIDTH)
+    int64_t column = 0;
+    if (rows == 1 && !jumps)
+        for (; column + FEW * WIDTH <= n_out; column += FEW * WIDTH, panels += n_in * FEW * WIDTH)
+            one_row(0, a, inputs, panels, n_in, start + column, is_hidden, mask, sample, column,
+                    out + column);
+    for (; column < n_out; column += WIDTH, panels += n_in * WIDTH)
         for (int64_t t = 0; t < n_tiles; t++) {
             /* Tiles of equal height, as far as possible. */
             const int64_t first = rows * t / n_tiles, n = rows * (t + 1) / n_tiles - first;
