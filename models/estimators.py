@@ -118,12 +118,14 @@ def estimate(
                 kept.append(_decoded(target, raw))
         summary = join(parts)
         check_finite(is_finite(summary))
-    worth = worth_of(plan, target) if samples_used >= LEAST_AUTO_SAMPLES else 1.0
+    textbook_samples = samples_used
+    if draw.estimator == "control_variate" and samples_used >= LEAST_AUTO_SAMPLES:
+        textbook_samples = math.floor(samples_used * worth_of(plan, target))
     return Estimate(
         summary,
         draw.estimator,
         samples_used,
-        math.floor(samples_used * worth) if draw.estimator == "control_variate" else samples_used,
+        textbook_samples,
         converged=_is_met(summary.standard_error, draw)
         if draw.tolerance is not None
         else samples_used == draw.n_samples,

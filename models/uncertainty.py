@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class RegressionSummary:
     quantiles: Array
     standard_error: Array
 
-    @property
+    @cached_property
     def std(self) -> Array:
         """Of the predictive distribution: both parts, as variances, added."""
         return np.asarray(np.hypot(self.epistemic_std, self.aleatoric_std))
@@ -87,7 +88,7 @@ def moments(summary: Summary) -> tuple[Array, Array]:
 
 def is_finite(summary: Summary) -> Array:
     """Which rows (N,) hold finite numbers only."""
-    columns = vars(summary).values()
+    columns = [getattr(summary, item.name) for item in fields(summary)]
     flat = [column.reshape(len(column), -1) for column in columns]
     return np.asarray(np.isfinite(np.concatenate(flat, axis=1)).all(axis=1))
 

@@ -37,7 +37,7 @@ class Rows(Protocol):
         """
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Instances:
     """Rows as JSON has them: objects by feature name, or arrays in the schema's order."""
 
@@ -50,7 +50,7 @@ class Instances:
         return schema.encode(self.values)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Numbers:
     """The same of arrays that all are `numbers` (N, K) alone, and the JSON that they stood in."""
 
@@ -72,7 +72,7 @@ class Numbers:
         return schema.encode(parse_json(self.body)["instances"])
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Predicted:
     """What eval mode says: `values` (N, C) in the target's units, or probabilities."""
 
@@ -81,7 +81,7 @@ class Predicted:
     values: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Uncertain(Predicted):
     """What MC mode says beside it, the draw that was asked for, and what it promises."""
 

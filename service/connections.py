@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import Any, cast
+from typing import Any
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -73,7 +73,7 @@ class _Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
-        self._count_head(len(name) + len(value) + len(": \r\n"))
+        self._count_head(len(name) + len(value) + 4)  # of ": " and the line's end
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
@@ -109,7 +109,7 @@ class _Connection(HttpToolsProtocol):
         self._refuse(431, "Request Header Fields Too Large", message)
 
     def _is_in_request(self) -> bool:
-        cycle = cast("Any", self.cycle)
+        cycle: Any = self.cycle
         return cycle is not None and not cycle.response_complete
 
     def _await_head(self) -> None:

@@ -109,20 +109,28 @@ async def body_chunks(request: Request, most_bytes: int) -> AsyncIterator[bytes]
     Raises:
         TooLargeError: it has more bytes than that.
     """
+    _check_declared(request, most_bytes)
+    left, has_more = most_bytes, True
+    while has_more:
+        chunk, has_more = await _next_chunk(request)
+        left -= len(chunk)
+        if left < 0:
+            raise _too_large(most_bytes)
+        yield chunk
+
+
+def _check_declared(request: Request, most_bytes: int) -> None:
     declared = _values_of(b"content-length", request.scope)[:1]
     if declared and declared[0].isdigit() and int(declared[0]) > most_bytes:
         raise _too_large(most_bytes)
-    received, has_more = 0, True
-    while has_more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        has_more = message.get("more_body", False)
-        chunk = message.get("body", b"")
-        received += len(chunk)
-        if received > most_bytes:
-            raise _too_large(most_bytes)
-        yield chunk
+
+
+async def _next_chunk(request: Request) -> tuple[bytes, bool]:
+    """The next piece, and whether there are more."""
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message.get("body", b""), message.get("more_body", False)
 
 
 def _too_large(most_bytes: int) -> TooLargeError:
@@ -141,12 +149,18 @@ async def read_body(request: Request, most_bytes: int) -> bytes:
         MalformedError, UnsupportedEncodingError: it cannot be unpacked.
         OverloadedError: it has no room beside the bodies of other requests.
     """
-    chunks = []
-    async for chunk in body_chunks(request, most_bytes):
+    _check_declared(request, most_bytes)
+    chunks, left, has_more = [], most_bytes, True
+    while has_more:  # not by `body_chunks`, which takes longer than a small body does
+        chunk, has_more = await _next_chunk(request)
+        left -= len(chunk)
+        if left < 0:
+            raise _too_large(most_bytes)
         hold(len(chunk))
         chunks.append(chunk)
     body = b"".join(chunks)
-    encoding = b",".join(_values_of(b"content-encoding", request.scope)).decode("latin-1")
+    encodings = _values_of(b"content-encoding", request.scope)
+    encoding = b",".join(encodings).decode("latin-1")
     if is_plain(encoding):
         return body
     # What it may become; held before it is unpacked.

@@ -137,10 +137,11 @@ class Loader:
             NotFoundError: there is none.
             ArtifactError: it is damaged.
         """
-        if self._number(address) is None:
+        version = self._number(address)
+        if version is None:
             # It may have come into being since the last look.
             await self.refresh()
-        version = self._number(address)
+            version = self._number(address)
         if version is None:
             raise await self._not_found(address)
         key = (address.model, version)

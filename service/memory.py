@@ -40,7 +40,7 @@ BYTES_OF_AN_ANSWER = 200
 OLDEST = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Told:
     """An answer on its way into the database."""
 

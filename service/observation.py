@@ -15,7 +15,7 @@ from service.computation import Predicted, Uncertain
 Array = np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Observation:
     """One answer: its rows, and what they were told.
 
