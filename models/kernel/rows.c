@@ -6,27 +6,40 @@
 
 /* Text ends with a zero byte, which belongs to nothing that is looked for here. */
 
-#if LDBL_MANT_DIG == 64 && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-/* Powers of ten that 64 bits hold exactly. */
-enum { MOST_POWER = 27, MOST_DIGITS = 19 };
-static const long double POWERS[MOST_POWER + 1] = {
+/* Powers of ten that a wide number holds exactly; digits that 64 bits hold. */
+#if LDBL_MANT_DIG == 64
+typedef long double Wide;
+enum { MOST_POWER = 27 };
+#else
+typedef double Wide;
+enum { MOST_POWER = 22 };
+#endif
+enum { MOST_DIGITS = 19 };
+static const Wide POWERS[] = {
     1e0L,  1e1L,  1e2L,  1e3L,  1e4L,  1e5L,  1e6L,  1e7L,  1e8L,  1e9L,  1e10L, 1e11L, 1e12L, 1e13L,
     1e14L, 1e15L, 1e16L, 1e17L, 1e18L, 1e19L, 1e20L, 1e21L, 1e22L, 1e23L, 1e24L, 1e25L, 1e26L, 1e27L};
 
-/* The double nearest to digits · 10^exponent; 0 if what is nearest to it in 64 bits does not tell. */
+/* The double nearest to digits · 10^exponent; 0 if one rounding of a wide number does not tell. */
 INLINE int scale(uint64_t digits, int64_t exponent, double *out) {
     if (exponent < -MOST_POWER || exponent > MOST_POWER) return 0;
-    const long double value =
-        exponent < 0 ? digits / POWERS[-exponent] : digits * POWERS[exponent];
+    const Wide value = exponent < 0 ? digits / POWERS[-exponent] : digits * POWERS[exponent];
+    *out = (double)value;
+#if LDBL_MANT_DIG == 64
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);
-    *out = (double)value;
     return (bits & 0x7ff) != 0x400; /* half way between two doubles */
+#else
+    return digits >> DBL_MANT_DIG == 0;
+#endif
 }
 
+/* The first of them in the lowest byte. */
 INLINE uint64_t load_eight(const char *at) {
     uint64_t eight;
     memcpy(&eight, at, sizeof eight);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    eight = __builtin_bswap64(eight);
+#endif
     return eight;
 }
 
@@ -41,13 +54,6 @@ INLINE uint64_t value_of(uint64_t eight) {
     eight = (eight & 0x00ff00ff00ff00ff) * (1 + (100 << 16)) >> 16;
     return (eight & 0x0000ffff0000ffff) * (1 + (10000ull << 32)) >> 32;
 }
-#else
-enum { MOST_DIGITS = -1 };
-INLINE int scale(uint64_t digits, int64_t exponent, double *out) { return 0; }
-INLINE uint64_t load_eight(const char *at) { return 0; }
-INLINE int are_digits(uint64_t eight) { return 0; }
-INLINE uint64_t value_of(uint64_t eight) { return 0; }
-#endif
 
 enum { LONGEST_NUMBER = 300 };
 
@@ -109,7 +115,7 @@ INLINE const char *read_number(const char *at, const char *end, double *out) {
     }
     if (at - begin > LONGEST_NUMBER) return NULL;
     char *stopped;
-    *out = strtod(begin, &stopped) + (is_whole ? 0.0 : -0.0); /* the same */
+    *out = strtod(begin, &stopped) + (is_whole ? 0.0 : -0.0); /* as above */
     return stopped == at && fabs(*out) <= DBL_MAX ? at : NULL;
 }
 
