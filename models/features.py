@@ -232,7 +232,7 @@ class NumberBlock:
         """Of numbers (N, K) the same standardised, and the rows out of range by flag; None if
         each column has to be looked at by itself."""
         is_inside = (numbers >= self._minimum) & (numbers <= self._maximum)
-        if is_inside.all() and self._is_sane:
+        if self._is_sane and np.count_nonzero(is_inside) == is_inside.size:
             scaled = numbers - self._mean
             scaled /= self._std
             return scaled, {}

@@ -95,7 +95,7 @@ class Claims:
         summary = self.summary
         if isinstance(summary, RegressionSummary):
             ends = () if self.coverage is None else self.interval
-            return np.stack([summary.mean, self.uncertainty, *ends], axis=1)
+            return np.array([summary.mean, self.uncertainty, *ends]).T
         if self.coverage is None:
             return summary.probabilities
         return np.concatenate([summary.probabilities, self.members], axis=1)

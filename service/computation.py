@@ -155,6 +155,8 @@ def _join(asked: Sequence[Encoded]) -> np.ndarray:
 
 def _parts(asked: Sequence[Encoded]) -> list[slice]:
     """The rows of each among those of all."""
+    if len(asked) == 1:
+        return [slice(0, len(asked[0].inputs))]
     ends = list(accumulate(len(encoded.inputs) for encoded in asked))
     return [slice(end - len(one.inputs), end) for one, end in zip(asked, ends, strict=True)]
 

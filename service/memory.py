@@ -13,7 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,6 @@ class Told:
     request_id: str
     seen: Observation
     row_ids: Sequence[str] | None
-    created_at: dt.datetime = field(default_factory=now)
 
 
 class Memory(Observer):
@@ -99,6 +98,7 @@ class Memory(Observer):
 
     def _write(self, told: Sequence[Told]) -> None:
         # Before the transaction, during which others wait.
+        created_at = now()
         claims = [np.ascontiguousarray(one.seen.claims.columns()).tobytes() for one in told]
         with self._database.write() as session:
             take_turn(session, "answers")
@@ -107,7 +107,7 @@ class Memory(Observer):
             rows: list[dict[str, Any]] = []
             for one, numbers in zip(told, claims, strict=True):
                 number += BYTES_OF_AN_ANSWER + len(numbers)
-                answers.append(_row(one, number, numbers))
+                answers.append(_row(one, number, numbers, created_at))
                 rows += [
                     {"answer": number, "row": i, "row_id": row_id}
                     for i, row_id in enumerate(one.row_ids or ())
@@ -135,7 +135,7 @@ class Memory(Observer):
         )
 
 
-def _row(one: Told, number: int, claims: bytes) -> dict[str, Any]:
+def _row(one: Told, number: int, claims: bytes, created_at: dt.datetime) -> dict[str, Any]:
     return {
         "number": number,
         "request_id": one.request_id,
@@ -146,5 +146,5 @@ def _row(one: Told, number: int, claims: bytes) -> dict[str, Any]:
         "rows": one.seen.rows,
         "claims": claims,
         "scored": b"",
-        "created_at": one.created_at,
+        "created_at": created_at,
     }
