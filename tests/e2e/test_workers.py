@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,17 +62,19 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     pytest.importorskip("pgserver", reason="the package pgserver is not installed")
     folder = tmp_path_factory.mktemp("site")
-    server = PostgreSQL(folder / "postgresql")
-    # No checkpoints but those that are asked for: what a worker leaves when it is stopped.
-    fleet = Fleet(folder / "home", server.url, worker_lost_seconds=2, checkpoint_seconds=1000)
-    try:
-        fleet.start_api()
-        for name in ("worker-1", "worker-2"):
-            fleet.start_worker(name)
-        yield Site(fleet, server, fleet.upload(CONCRETE))
-    finally:
-        fleet.close()
-        server.close()
+    # Another run of pytest that starts closes pytest's folders to the user that the server is.
+    with tempfile.TemporaryDirectory() as data:
+        server = PostgreSQL(Path(data) / "postgresql")
+        # No checkpoints but those that are asked for: what a worker leaves when it is stopped.
+        fleet = Fleet(folder / "home", server.url, worker_lost_seconds=2, checkpoint_seconds=1000)
+        try:
+            fleet.start_api()
+            for name in ("worker-1", "worker-2"):
+                fleet.start_worker(name)
+            yield Site(fleet, server, fleet.upload(CONCRETE))
+        finally:
+            fleet.close()
+            server.close()
 
 
 def told(events: list[dict[str, Any]]) -> list[str]:
