@@ -20,8 +20,8 @@ from models.table import Target
 from models.uncertainty import RegressionSummary, check_finite
 from models.variance_reduction import RULES, in_units
 
-# Questions that are kept for the next row that they are asked of, with their masks.
-MOST_ASKED = 16
+# Questions that are kept for the next row that they are asked of, and bytes of each one's masks.
+MOST_ASKED, MOST_BYTES = 16, 2**16
 
 
 def summarise_at_once(
@@ -43,9 +43,11 @@ def summarise_at_once(
     key = seed, n_samples, estimator, tuple(quantiles)
     asked = plan.asked.get(key)
     if asked is None:
-        if len(plan.asked) >= MOST_ASKED:
-            plan.asked.clear()
-        asked = plan.asked[key] = _ask(plan, plan.kernel, *key)
+        asked = _ask(plan, plan.kernel, *key)
+        if n_samples * plan.mask_bytes <= MOST_BYTES:
+            if len(plan.asked) >= MOST_ASKED:
+                plan.asked.clear()
+            plan.asked[key] = asked
     found, plain = asked.answer(x if isinstance(x, np.ndarray) else x.numpy())
     is_finite = np.isfinite(found)
     if np.count_nonzero(is_finite) < is_finite.size:
