@@ -5,6 +5,7 @@ from __future__ import annotations
 from models import kernel
 from models.draw import Draw
 from models.estimators import linearised_floats_per_row, linearised_work_per_row
+from models.reduced import MOST_SAMPLES_PER_DESIGN
 from models.sampling import Plan
 from service import picture
 from service.computation import Rows
@@ -18,6 +19,8 @@ from service.settings import Settings
 SUMMARY_WORK = 1_000
 QUANTILE_WORK = 25_000
 MASK_WORK = 100
+# To begin one more design of stratified samples, whatever the network.
+DESIGN_WORK = 10_000_000
 # Outputs held at once by a draw that may stop early, or that is sent whole: 80 MB as drawn, and
 # about twenty times that while they are summarised.
 MOST_KEPT_OUTPUTS = 20_000_000
@@ -70,6 +73,8 @@ class WorkLimits:
         if draw.estimator != "mc":
             beside = n_rows * linearised_work_per_row(loaded.plan, draw)
         n_samples = 1 if draw.estimator == "analytic" else draw.n_samples
+        if draw.estimator != "mc":
+            beside += (n_samples - 1) // MOST_SAMPLES_PER_DESIGN * DESIGN_WORK
         n_levels = 0
         if loaded.artifact.schema.target.task == "regression":
             n_levels = len(draw.quantiles)

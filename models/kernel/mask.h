@@ -10,7 +10,7 @@
 #endif
 
 /* Either `bits`, a row of 64-bit words a sample, unit 64 w + k being kept, times `scale`, where bit k
- * of word w is set; or `values`, a row of numbers a sample, with zeros up to a multiple of 8; rows
+ * of word w is set; or `values`, a row of numbers a sample, with zeros up to a multiple of 16; rows
  * are `stride` apart. Without both there is no noise. */
 typedef struct {
     const uint64_t *bits;
