@@ -23,6 +23,7 @@ from torch import Tensor
 
 from models import thinning
 from models.cancellation import stop_if_cancelled
+from models.graphs import LEAST_SAMPLES
 from models.mlp import ACTIVATIONS
 from models.packed import Masks, bits_of, unpacked, with_bits
 from models.plan import (
@@ -111,8 +112,8 @@ def draw_block(
         )  # fmt: skip
         return
     outputs = [out] if conditional is None else [out, conditional]
-    n_samples, n_rows = out.shape[:2]
-    floats = n_samples * max(n_rows * _widest(plan, prefix), plan.noise_per_sample)
+    n_rows, n_drawn = out.shape[1], max(len(out), LEAST_SAMPLES)
+    floats = n_drawn * max(n_rows * _widest(plan, prefix), plan.noise_per_sample)
     if plan.graphs is None or floats > GRAPH_FLOATS:
         _draw(plan, prefix, masks, outputs)
         return

@@ -87,8 +87,9 @@ def test_what_is_left_from_before_is_in_no_answer() -> None:
 
 def test_large_draws_have_no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     net, fake, x = network(), Fake(), torch.randn(5, 6)
-    monkeypatch.setattr(sampling, "GRAPH_FLOATS", 5 * 20 * 9)
-    for n_samples, captures in ((10, 0), (9, 1)):
+    floats = 5 * 20 * 16
+    for n_samples, most, captures in ((17, floats, 0), (2, floats - 1, 0), (2, floats, 1)):
+        monkeypatch.setattr(sampling, "GRAPH_FLOATS", most)
         found = sample(on_the_way_of_a_gpu(net, fake), x, seed=1, n_samples=n_samples)
         expected = sample(plain(net), x, seed=1, n_samples=n_samples)
         torch.testing.assert_close(found, expected, **CLOSE)
