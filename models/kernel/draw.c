@@ -1,4 +1,4 @@
-/* Thinned networks on rows, and passes without noise. */
+/* Thinned networks on rows. */
 
 #include "row.h"
 
@@ -198,25 +198,6 @@ INLINE void pass_thinned(Block *block, int64_t sample, int64_t end) {
     }
 }
 
-/* What the layer `site` says, (rows, padded size), of activations (rows, H) none of which is dropped;
- * `scale` is that of kept units. Returns 0, or -1 without memory. */
-FAST int make_whole(const Network *net, int64_t site, float scale, const float *activations,
-                    int64_t n_rows, float *whole) {
-    const int64_t n_in = net->sizes[site], n_out = net->sizes[site + 1], ldw = padded(n_out);
-    const Inputs inputs = {n_in, NULL, NULL};
-    float *scaled = malloc(TILE * n_in * sizeof(float));
-    if (!scaled) return -1;
-    for (int64_t row = 0; row < n_rows; row += TILE) {
-        const int64_t rows = n_rows - row < TILE ? n_rows - row : TILE;
-        const float *from = activations + row * n_in;
-        for (int64_t k = 0; k < rows * n_in; k++) scaled[k] = scale * from[k];
-        layer(scaled, n_in, rows, inputs, n_in, n_out, net->panels[site], net->biases[site], 0, 0,
-              NULL, 0, 1, whole + row * ldw, ldw);
-    }
-    free(scaled);
-    return 0;
-}
-
 /* The raw outputs (samples, rows, K) of thinned networks, from activations (rows, H) that reach the
  * layer `site`; `masks[i]` are those before layer i. Where the first of them drops few units,
  * `whole` is what `make_whole` gives for their `scale`, otherwise NULL.
@@ -292,32 +273,5 @@ FAST int draw(const Network *net, int64_t site, const float *activations, const 
         }
     }
     free(memory), free(places);
-    return 0;
-}
-
-/* What reaches the layer `n_layers` without noise, (rows, H), from inputs (rows, D). */
-FAST int forward(const Network *net, int64_t n_layers, const float *x, int64_t n_rows, float *out) {
-    int64_t widest = 0;
-    for (int64_t i = 0; i <= n_layers; i++)
-        widest = net->sizes[i] > widest ? net->sizes[i] : widest;
-    const int64_t ld = padded(widest), n_in = net->sizes[0], n_out = net->sizes[n_layers];
-    float *memory = malloc(2 * TILE * ld * sizeof(float));
-    if (!memory) return -1;
-    for (int64_t row = 0; row < n_rows; row += TILE) {
-        const int64_t rows = n_rows - row < TILE ? n_rows - row : TILE;
-        float *hidden = memory, *next = memory + TILE * ld;
-        for (int64_t r = 0; r < rows; r++)
-            memcpy(hidden + r * ld, x + (row + r) * n_in, n_in * sizeof(float));
-        for (int64_t i = 0; i < n_layers; i++) {
-            const Inputs inputs = {net->sizes[i], NULL, NULL};
-            layer(hidden, ld, rows, inputs, net->sizes[i], net->sizes[i + 1],
-                  net->panels[i], net->biases[i], 0, i < net->n_layers - 1, NULL, 0, 1, next, ld);
-            float *free_again = hidden;
-            hidden = next, next = free_again;
-        }
-        for (int64_t r = 0; r < rows; r++)
-            memcpy(out + (row + r) * n_out, hidden + r * ld, n_out * sizeof(float));
-    }
-    free(memory);
     return 0;
 }
