@@ -98,12 +98,11 @@ def _row(sampler: Sampler, process: subprocess.Popen[str], case: tuple[int, int,
     torch.manual_seed(0)
     network = MLP(MLPConfig(N_FEATURES, 1, (units,) * layers, p=0.1))
     plan, target, x = make_plan(network), Target("y"), torch.randn(n_rows, N_FEATURES)
-    kept, fresh = repeat(0), count(1)
+    kept = repeat(Draw(n_samples, 0, "mc"))
+    fresh = (Draw(n_samples, seed, "mc") for seed in count(1))
 
-    def ours(seeds: Iterator[int]) -> float:
-        return processor_seconds(
-            lambda: estimate(plan, target, x, Draw(n_samples, next(seeds), "mc"))
-        )
+    def ours(draws: Iterator[Draw]) -> float:
+        return processor_seconds(lambda: estimate(plan, target, x, next(draws)))
 
     def theirs(mode: str) -> float:
         asked = {"weights": str(weights), "rows": n_rows, "samples": n_samples, "mode": mode}

@@ -4,7 +4,7 @@
 #include "rules.h"
 
 int forward(const Network *, int64_t, const float *, int64_t, float *);
-int make_whole(const Network *, int64_t, float, const float *, int64_t, float *);
+void make_whole(const Network *, int64_t, float, const float *, int64_t, float *, float *);
 int draw(const Network *, int64_t, const float *, const float *, float, int64_t, int64_t,
          const Mask *, const float *, float *, float *);
 int linearise(const Network *, const float *, const float *, int64_t, int64_t, const float *,
@@ -39,23 +39,28 @@ FAST int answer(const Network *net, const Question *asked, const float *x, int64
     int64_t n_units = 0;
     for (int64_t i = site; i < last; i++) n_units += asked->variances[i] > 0.0f ? net->sizes[i] : 0;
     const int64_t reached = site ? n_rows * net->sizes[site] : 0;
-    const int64_t said = asked->scale > 0.0f ? n_rows * padded(net->sizes[site + 1]) : 0;
+    /* One product serves all samples, and eval mode beside. */
+    const int shares = asked->scale > 0.0f && site < last;
+    const int64_t said = shares ? n_rows * padded(net->sizes[site + 1]) : 0;
     const int64_t beside = asked->is_reduced ? 3 * drawn + n_rows * (n_units + n_out) : 0;
-    float *memory = malloc((reached + said + drawn * n_out + beside) * sizeof(float));
+    float *memory = malloc((reached + 2 * said + drawn * n_out + beside) * sizeof(float));
     double *known = malloc(n_rows * sizeof(double));
     Mask *none = calloc(net->n_layers, sizeof(Mask));
     int code = memory && known && none ? 0 : -1;
-    float *activations = memory, *whole = memory + reached, *raw = whole + said;
+    float *activations = memory, *whole = memory + reached, *next = whole + said;
+    float *raw = next + said;
     float *conditional = raw + drawn * n_out;
     float *linear = conditional + 2 * drawn, *propagated = linear + drawn;
     float *sensitivity = propagated + n_rows * n_out;
     const float noise[2] = {asked->means[last], asked->variances[last]};
     if (!code && site) code = forward(net, site, x, n_rows, activations);
-    if (!code) code = draw(net, 0, x, NULL, 0.0f, n_rows, 1, none, NULL, plain, NULL);
     const float *inputs = site ? activations : x;
-    if (!code && said) code = make_whole(net, site, asked->scale, inputs, n_rows, whole);
+    if (!code && shares) make_whole(net, site, asked->scale, inputs, n_rows, whole, next);
     if (!code)
-        code = draw(net, site, inputs, said ? whole : NULL, asked->scale, n_rows, n, asked->masks,
+        code = draw(net, site + shares, shares ? next : inputs, NULL, 0.0f, n_rows, 1, none, NULL,
+                    plain, NULL);
+    if (!code)
+        code = draw(net, site, inputs, shares ? whole : NULL, asked->scale, n_rows, n, asked->masks,
                     noise, raw, asked->is_reduced ? conditional : NULL);
     if (!code && !asked->is_reduced)
         code = summarise_samples(raw, n_rows, 0, n_rows, n, n_out, asked->levels, asked->normal,

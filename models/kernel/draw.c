@@ -2,7 +2,7 @@
 
 #include "row.h"
 
-#define KERNEL_VERSION 9
+#define KERNEL_VERSION 10
 
 int kernel_version(void) { return KERNEL_VERSION; }
 

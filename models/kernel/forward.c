@@ -2,23 +2,21 @@
 
 #include "mask.h"
 
-/* What the layer `site` says, (rows, padded size), of activations (rows, H) none of which is dropped;
- * `scale` is that of kept units. Returns 0, or -1 without memory. */
-FAST int make_whole(const Network *net, int64_t site, float scale, const float *activations,
-                    int64_t n_rows, float *whole) {
+/* What the layer `site` says, (rows, padded size), of activations (rows, H) none of which is dropped,
+ * if kept units are multiplied by `scale`; and, if asked for, what reaches the next layer without
+ * noise, (rows, size), of a hidden one. */
+FAST void make_whole(const Network *net, int64_t site, float scale, const float *activations,
+                     int64_t n_rows, float *whole, float *hidden) {
     const int64_t n_in = net->sizes[site], n_out = net->sizes[site + 1], ldw = padded(n_out);
+    const float *bias = net->biases[site];
     const Inputs inputs = {n_in, NULL, NULL};
-    float *scaled = malloc(TILE * n_in * sizeof(float));
-    if (!scaled) return -1;
-    for (int64_t row = 0; row < n_rows; row += TILE) {
-        const int64_t rows = n_rows - row < TILE ? n_rows - row : TILE;
-        const float *from = activations + row * n_in;
-        for (int64_t k = 0; k < rows * n_in; k++) scaled[k] = scale * from[k];
-        layer(scaled, n_in, rows, inputs, n_in, n_out, net->panels[site], net->biases[site], 0, 0,
-              NULL, 0, 1, whole + row * ldw, ldw);
+    layer(activations, n_in, n_rows, inputs, n_in, n_out, net->panels[site], bias, 0, 0, NULL, 0, 1,
+          whole, ldw);
+    for (int64_t r = 0; r < n_rows; r++, whole += ldw) {
+        for (int64_t k = 0; hidden && k < n_out; k++)
+            hidden[r * n_out + k] = whole[k] < 0.0f ? 0.0f : whole[k];
+        for (int64_t k = 0; k < n_out; k++) whole[k] = bias[k] + scale * (whole[k] - bias[k]);
     }
-    free(scaled);
-    return 0;
 }
 
 /* What reaches the layer `n_layers` without noise, (rows, H), from inputs (rows, D). */

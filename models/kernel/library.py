@@ -12,7 +12,7 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 # Of what is compiled; one that is left over from another version is not used.
-VERSION = 9
+VERSION = 10
 
 
 class Network(Structure):
@@ -110,7 +110,7 @@ def load() -> ctypes.CDLL | None:
     library.draw.argtypes = [
         pointer, count, pointer, pointer, c_float, count, count, *[pointer] * 4,
     ]  # fmt: skip
-    library.make_whole.argtypes = [pointer, count, c_float, pointer, count, pointer]
+    library.make_whole.argtypes = [pointer, count, c_float, pointer, count, pointer, pointer]
     library.forward.argtypes = [pointer, count, pointer, count, pointer]
     library.linearise.argtypes = (
         [pointer] * 3 + [count] * 2 + [pointer] + [count] * 3 + [pointer] * 3
@@ -133,6 +133,7 @@ def load() -> ctypes.CDLL | None:
     library.descend.argtypes = [*[pointer] * 5, count, pointer]
     library.drop_values.restype = library.descend.restype = None
     library.add_linear_part.restype = library.mixture_quantiles.restype = None
+    library.make_whole.restype = None
     library.read_rows.argtypes = [c_char_p, count, pointer, pointer]
     library.read_rows.restype = count
     return library

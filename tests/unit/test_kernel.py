@@ -215,7 +215,9 @@ def test_what_was_asked_before_changes_no_answer(monkeypatch: pytest.MonkeyPatch
 def test_what_takes_much_memory_is_not_kept() -> None:
     plan, target = make_plan(MLP(MLPConfig(8, 1, (64,) * 3, dropout="gaussian"))), Target("y")
     for n_samples in (10, 1000):
-        assert summarise_at_once(plan, target, torch.randn(1, 8), 0, n_samples, "mc", ()) is not None
+        assert (
+            summarise_at_once(plan, target, torch.randn(1, 8), 0, n_samples, "mc", ()) is not None
+        )
     assert [key[1] for key in plan.asked] == [10]
 
 
