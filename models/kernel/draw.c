@@ -86,23 +86,31 @@ INLINE const Mask *next_mask(const Block *block, int64_t layer) {
 }
 
 /* The first layer of all samples: what reaches it is the same for all of them, so that what it says
- * of whole rows is known, and what is dropped is taken away. Weights that are read again and again
- * stay in the cache: samples after columns. */
+ * of whole rows is known, and what is dropped is taken away, but for units at rest, which say nothing.
+ * Weights that are read again and again stay in the cache: samples after columns. */
 INLINE void pass_first(Block *block) {
     const Network *net = block->net;
     const int64_t i = block->site, n_in = net->sizes[i], n_out = net->sizes[i + 1];
     const int64_t ld = block->ld, ldw = padded(n_out), wide = n_out - n_out % (FEW * WIDTH);
     const int is_hidden = i < net->n_layers - 1;
     const Mask *mask = next_mask(block, i), rest = mask ? from_unit(*mask, wide) : (Mask){0};
-    for (int64_t s = 0; s < block->samples; s++) {
-        int32_t *dropped = block->dropped + s * (n_in + 1);
-        dropped[n_in] = (int32_t)find(1, mask_of(block, i), block->begin + s, n_in, dropped);
-    }
+    for (int64_t s = 0; s < block->samples; s++)
+        for (int64_t r = 0; r < block->rows; r++) {
+            const float *negated = block->negated + r * ld;
+            int32_t *dropped = block->dropped + (s * block->rows + r) * (n_in + 1), n_active = 0;
+            const int64_t n = find(1, mask_of(block, i), block->begin + s, n_in, dropped);
+            for (int64_t k = 0; k < n; k++) {
+                const int32_t unit = dropped[k];
+                dropped[n_active] = unit;
+                n_active += negated[unit] != 0.0f;
+            }
+            dropped[n_in] = n_active;
+        }
     for (int64_t column = 0; column < n_out; column += column < wide ? FEW * WIDTH : n_out)
         for (int64_t s = 0; s < block->samples; s++) {
-            const int32_t *dropped = block->dropped + s * (n_in + 1);
             const float *panel = net->panels[i] + column * n_in;
             for (int64_t r = 0; r < block->rows; r++) {
+                const int32_t *dropped = block->dropped + (s * block->rows + r) * (n_in + 1);
                 const float *negated = block->negated + r * ld;
                 const float *start = block->whole + r * ldw + column;
                 float *out = block->hidden + (s * block->rows + r) * ld + column;
@@ -221,10 +229,10 @@ FAST int draw(const Network *net, int64_t site, const float *activations, const 
     int64_t most_samples = BLOCK / most_rows > 1 ? BLOCK / most_rows : 1;
     if (most_samples > n_samples) most_samples = n_samples;
     const int64_t floats = most_rows * most_samples * ld, of_rows = whole ? most_rows * ld : 0;
-    const int64_t of_samples = whole && !thins ? most_samples * (sizes[site] + 1) : 0;
+    const int64_t lists = whole && !thins ? most_samples * most_rows * (sizes[site] + 1) : 0;
     float *memory =
         malloc((2 * floats + 3 * ld + (thins ? largest : 0) + of_rows) * sizeof(float));
-    int32_t *places = malloc((2 * ld + of_samples) * sizeof(int32_t));
+    int32_t *places = malloc((2 * ld + lists) * sizeof(int32_t));
     if (!memory || !places) {
         free(memory), free(places);
         return -1;
