@@ -14,6 +14,9 @@ from models.packed import Masks, join
 
 # Share of the cache that the masks of one draw may take.
 _MOST_OF_ONE = 1 / 4
+# Draws that are kept, however small: each may lie between weights of networks that are gone, and
+# keep their memory from being given back.
+MOST_DRAWS = 256
 
 
 class MaskCache:
@@ -51,7 +54,7 @@ class MaskCache:
             if key not in self._kept:
                 self._kept[key] = masks, n_bytes
                 self._bytes += n_bytes
-            while self._bytes > self._most_bytes:
+            while self._bytes > self._most_bytes or len(self._kept) > MOST_DRAWS:
                 _, (_, freed) = self._kept.popitem(last=False)
                 self._bytes -= freed
         return _Replay(masks, n_samples)

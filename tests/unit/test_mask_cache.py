@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models import MLP, MLPConfig
+from models import MLP, MLPConfig, mask_cache
 from models.draw import Draw
 from models.estimators import estimate
 from models.mask_cache import MaskCache
@@ -46,6 +46,16 @@ def test_what_was_not_asked_for_lately_goes() -> None:
         before = make.made
         cache.stream(key, 20, BYTES, make)
         assert (make.made == before) == is_kept
+
+
+def test_small_draws_are_not_kept_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mask_cache, "MOST_DRAWS", 3)
+    cache, make = MaskCache(), Counting()
+    for key in (0, 1, 2, 0, 3):
+        cache.stream(key, 20, BYTES, make)
+    assert (len(cache), make.made) == (3, 4)
+    cache.stream(1, 20, BYTES, make)
+    assert make.made == 5
 
 
 def test_a_large_draw_is_not_kept() -> None:
