@@ -196,6 +196,18 @@ def test_at_once_it_is_the_same_to_the_bit(
         np.testing.assert_array_equal(getattr(at_once, key), value)
 
 
+@pytest.mark.parametrize(
+    "name", ["plain", "narrow", "first layers whole", "half dropped", "few dropped"]
+)
+@pytest.mark.parametrize("n_rows", [1, 6])
+def test_eval_mode_beside_samples_is_eval_mode(name: str, n_rows: int) -> None:
+    plan, _ = both(name)
+    x = torch.randn(n_rows, plan.config.in_features)
+    for estimator in ("mc", "control_variate"):
+        plain = estimate(plan, Target("y"), x, Draw(20, 1, estimator)).plain
+        np.testing.assert_array_equal(plain, predict(plan, x))
+
+
 def test_what_was_asked_before_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.at_once.MOST_ASKED", 3)
     plan, _ = both("plain")
